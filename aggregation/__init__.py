@@ -1,0 +1,106 @@
+"""The numeric core: wire format, validation, clipping, exact sums, noise, accounting, robust rules.
+
+It knows no web, no database and no network: bytes and numbers come in, bytes and numbers go out.
+"""
+
+from aggregation.accountant import (
+    ADJACENCY,
+    Mechanism,
+    decimal_up,
+    delta_at,
+    epsilon,
+    gaussian_delta,
+    gaussian_epsilon,
+    noise_multiplier_for,
+)
+from aggregation.certificate import Certificate
+from aggregation.clipping import clip, clip_factor, l2_norm
+from aggregation.combine import UpdateSource
+from aggregation.engines.local import Release, aggregate
+from aggregation.errors import (
+    AggregationError,
+    BadFormat,
+    DuplicateUpdate,
+    ModelOverflow,
+    NoiseKeyMismatch,
+    PolicyError,
+    SensitivityExceeded,
+    TooFewUpdates,
+)
+from aggregation.grid import Grid, plan_grid, quantise
+from aggregation.header import compare, parse_header, read_layout
+from aggregation.noise import SAMPLER_VERSION, SIGMA, noise_block, noise_key, stated_distance
+from aggregation.npz import npz_to_safetensors
+from aggregation.policy import NoiseKind, Policy, Rule, Unit, Weights
+from aggregation.policy_request import policy_from_request
+from aggregation.reader import Summary, UpdateReader
+from aggregation.wire import (
+    Layout,
+    ReadAt,
+    Schema,
+    Slot,
+    TensorSpec,
+    dimension,
+    header_bytes,
+    iter_blocks,
+    schema_from_json,
+    schema_json,
+    write_safetensors,
+)
+
+__all__ = [
+    "ADJACENCY",
+    "SAMPLER_VERSION",
+    "SIGMA",
+    "AggregationError",
+    "BadFormat",
+    "Certificate",
+    "DuplicateUpdate",
+    "Grid",
+    "Layout",
+    "Mechanism",
+    "ModelOverflow",
+    "NoiseKeyMismatch",
+    "NoiseKind",
+    "Policy",
+    "PolicyError",
+    "ReadAt",
+    "Release",
+    "Rule",
+    "Schema",
+    "SensitivityExceeded",
+    "Slot",
+    "Summary",
+    "TensorSpec",
+    "TooFewUpdates",
+    "Unit",
+    "UpdateReader",
+    "UpdateSource",
+    "Weights",
+    "aggregate",
+    "clip",
+    "clip_factor",
+    "compare",
+    "decimal_up",
+    "delta_at",
+    "dimension",
+    "epsilon",
+    "gaussian_delta",
+    "gaussian_epsilon",
+    "header_bytes",
+    "iter_blocks",
+    "l2_norm",
+    "noise_block",
+    "noise_key",
+    "noise_multiplier_for",
+    "npz_to_safetensors",
+    "parse_header",
+    "plan_grid",
+    "policy_from_request",
+    "quantise",
+    "read_layout",
+    "schema_from_json",
+    "schema_json",
+    "stated_distance",
+    "write_safetensors",
+]

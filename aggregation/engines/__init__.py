@@ -1,0 +1,1 @@
+"""Where a cohort is combined: `local`, in this process's threads."""

@@ -1,0 +1,108 @@
+"""Writing an audit bundle: what the database holds, as it stands, with the last checkpoint.
+
+Nothing is repaired, judged or signed here; `audit.verify` judges. Equal content gives equal bytes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
+
+from sqlalchemy import Connection, Engine
+
+from audit.errors import NoCheckpoint
+from audit.opening import CHECKPOINT, ENTRIES, README, VKEY
+from audit.reading import reading
+from audit.store import newest_checkpoint, read_entries, tree_size
+
+_PAGE = 1000
+_SETTLE_S = 0.02
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+_README = """\
+An audit bundle of fl-gateway: everything its log holds, for somebody who does not trust the gateway.
+
+  checkpoint     what the log's key signed: name, number of entries, Merkle root, signature
+  entries.jsonl  the entries, one a line, in order; line 1 is seq 0
+  keys/log.vkey  the public key; compare it with one that you got from elsewhere
+
+With the verifier (Python 3.11 or later, the folder `audit/` of fl-gateway, the package `cryptography`):
+
+  python -m audit.verify BUNDLE.zip --vkey KEY_FROM_ELSEWHERE [--since OLDER_CHECKPOINT] [--receipt R]
+
+By hand:
+
+  1. A line without its newline is an entry's canonical bytes (RFC 8785); its seq is the line's number
+     from 0. Its leaf is the SHA-256 of a zero byte and those bytes:
+       (printf '\\000'; sed -n 1p entries.jsonl | tr -d '\\n') | sha256sum
+  2. An entry's "prev" is the leaf of the line before it, in hex; the first one's is 64 zeros.
+  3. The tree over the leaves is that of RFC 6962: a node is the SHA-256 of a one byte and its two
+     children; the left child covers the largest power of two of leaves below the whole. The number of
+     leaves is the second line of `checkpoint`, the root in base64 the third.
+  4. The signature (Ed25519) covers the first three lines of `checkpoint`, each with its newline. The last
+     word of the last line is base64 of 4 bytes of key id and 64 of signature; the last part of
+     `keys/log.vkey` is base64 of the byte 1 and the 32 of the public key.
+
+Values {"enc", "key"} are encrypted under a person's key. They are part of what is hashed, and stay when
+that person is erased and the key is destroyed. What this proves, and what not: docs/audit-log.md.
+"""
+
+
+def write_bundle(conn: Connection, target: Path | BinaryIO, vkey: str) -> int:
+    """Write a bundle of what this transaction sees; returns the number of entries.
+
+    Raises:
+        NoCheckpoint: nothing was ever signed.
+    """
+    published = newest_checkpoint(conn)
+    if published is None:
+        raise NoCheckpoint(
+            "the log has no signed checkpoint yet: run the sequencer (fl-gateway sequence) first"
+        )
+    with ZipFile(target, "w", ZIP_DEFLATED) as archive:
+        archive.writestr(_member(README), _README)
+        archive.writestr(_member(CHECKPOINT), published.note)
+        archive.writestr(_member(VKEY), f"{vkey}\n")
+        return _write_entries(conn, archive)
+
+
+def export_bundle(
+    engine: Engine,
+    target: Path | BinaryIO,
+    vkey: str,
+    *,
+    patience_s: float = 5.0,
+    sleep: Callable[[float], None] = time.sleep,
+) -> int:
+    """Write a bundle while the sequencer works: wait for a moment in which every entry is signed.
+
+    After `patience_s` the bundle is written all the same, and the verifier names the first unsigned entry.
+    """
+    for _ in range(int(patience_s / _SETTLE_S)):
+        with reading(engine) as conn:
+            published = newest_checkpoint(conn)
+            if published is not None and published.size >= tree_size(conn):
+                return write_bundle(conn, target, vkey)
+        sleep(_SETTLE_S)
+    with reading(engine) as conn:
+        return write_bundle(conn, target, vkey)
+
+
+def _write_entries(conn: Connection, archive: ZipFile) -> int:
+    end = tree_size(conn)  # on PostgreSQL later pages would see later entries
+    count, after = 0, None
+    with archive.open(_member(ENTRIES), "w", force_zip64=True) as stream:
+        while page := [entry for entry in read_entries(conn, after, _PAGE) if entry.seq < end]:
+            stream.write(b"".join(entry.canonical + b"\n" for entry in page))
+            count, after = count + len(page), page[-1].seq
+    return count
+
+
+def _member(name: str) -> ZipInfo:
+    member = ZipInfo(name, _EPOCH)
+    member.compress_type = ZIP_DEFLATED
+    member.external_attr = 0o644 << 16
+    return member

@@ -1,0 +1,211 @@
+"""Checkpoints: what the log's key signs. C2SP signed-note and tlog-checkpoint, with Ed25519."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64decode, b64encode
+from binascii import Error as Base64Error
+from dataclasses import dataclass
+from hashlib import sha256
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from audit.errors import BadKey, BadNote, BadSignature
+from audit.merkle import HASH_BYTES
+
+_ED25519 = b"\x01"
+_DASH = "— "
+_MAX_NOTE_CHARACTERS = 1_000_000
+_MAX_SIGNATURES = 100
+_SIZE = re.compile(r"0|[1-9][0-9]{0,17}")
+_KEY_ID = re.compile(r"[0-9a-f]{8}")
+
+
+@dataclass(frozen=True, slots=True)
+class SignedTree:
+    """The tree that a checkpoint speaks of."""
+
+    origin: str
+    size: int
+    root: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """One signature line of a note: who claims to have signed, and what."""
+
+    name: str
+    key_id: bytes
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A signed note, taken apart; nothing in it is verified."""
+
+    text: str
+    signatures: tuple[Signature, ...]
+
+
+class NoteSigner:
+    """Signs checkpoints of one log; the key's name is the log's origin."""
+
+    def __init__(self, origin: str, key: Ed25519PrivateKey) -> None:
+        self.origin = _checked_name(origin)
+        self._key = key
+        self._public = key.public_key().public_bytes_raw()
+
+    @property
+    def vkey(self) -> str:
+        """The verifier key that auditors need, `name+hash+base64`."""
+        key_id = _key_id(self.origin, self._public)
+        return f"{self.origin}+{key_id.hex()}+{_encode(_ED25519 + self._public)}"
+
+    def sign(self, size: int, root: bytes) -> str:
+        """The checkpoint of a tree, as a signed note."""
+        text = checkpoint_text(SignedTree(self.origin, size, root))
+        return self.sign_text(text)
+
+    def sign_text(self, text: str) -> str:
+        """A signed note of any text that ends with a newline."""
+        data = _note_bytes(text)
+        if not text.endswith("\n"):
+            raise BadNote("the text of a note ends with a newline")
+        signature = _key_id(self.origin, self._public) + self._key.sign(data)
+        return f"{text}\n{_DASH}{self.origin} {_encode(signature)}\n"
+
+
+class NoteVerifier:
+    """Verifies notes with one public key."""
+
+    def __init__(self, name: str, key: Ed25519PublicKey) -> None:
+        self.name = _checked_name(name)
+        self._key = key
+        self._key_id = _key_id(name, key.public_bytes_raw())
+
+    @classmethod
+    def parse(cls, vkey: str) -> NoteVerifier:
+        """The verifier of a key text; raises BadKey."""
+        parts = vkey.strip().split("+", 2)
+        if len(parts) != 3:
+            raise BadKey("a verifier key reads name+hash+base64")
+        name, key_id, encoded = parts
+        public = _decode(encoded)
+        if public is None or len(public) != 1 + HASH_BYTES or public[:1] != _ED25519:
+            raise BadKey("the verifier key is not an Ed25519 key (algorithm 1, 32 bytes, base64)")
+        if not _is_name(name):
+            raise BadKey("the name of a verifier key has neither spaces nor plus signs")
+        if not _KEY_ID.fullmatch(key_id) or bytes.fromhex(key_id) != _key_id(name, public[1:]):
+            raise BadKey("the hash in the verifier key is not that of its name and key")
+        return cls(name, Ed25519PublicKey.from_public_bytes(public[1:]))
+
+    @property
+    def vkey(self) -> str:
+        """The key text."""
+        return f"{self.name}+{self._key_id.hex()}+{_encode(_ED25519 + self._key.public_bytes_raw())}"
+
+    def verify(self, note: str) -> str:
+        """The text of a note that this key signed; raises BadNote or BadSignature.
+
+        Signatures of other keys are ignored, as witnesses add theirs; a bad one of this key is not.
+        """
+        parsed = parse_note(note)
+        mine = [line for line in parsed.signatures if (line.name, line.key_id) == (self.name, self._key_id)]
+        if not mine:
+            raise BadSignature(f"the note bears no signature of the key {self.name}+{self._key_id.hex()}")
+        for line in mine:
+            self._verify_one(line.signature, parsed.text.encode())
+        return parsed.text
+
+    def open(self, note: str) -> SignedTree:
+        """The tree of a checkpoint that this key signed for the log of its own name."""
+        tree = parse_checkpoint(self.verify(note))
+        if tree.origin != self.name:
+            raise BadNote("the checkpoint speaks of another log than its key")
+        return tree
+
+    def _verify_one(self, signature: bytes, data: bytes) -> None:
+        try:
+            self._key.verify(signature, data)
+        except InvalidSignature:
+            raise BadSignature("the note's signature does not verify: the text or the key is wrong") from None
+
+
+def parse_note(note: str) -> Note:
+    """Take a signed note apart; raises BadNote."""
+    _note_bytes(note)
+    end = note.rfind("\n\n")
+    if end < 0 or not note.endswith("\n"):
+        raise BadNote("a signed note is a text, an empty line, and signature lines")
+    lines = note[end + 2 : -1].split("\n")
+    if len(lines) > _MAX_SIGNATURES:
+        raise BadNote(f"a note bears at most {_MAX_SIGNATURES} signatures")
+    return Note(note[: end + 1], tuple(_parse_signature(line) for line in lines))
+
+
+def checkpoint_text(tree: SignedTree) -> str:
+    """The text that is signed: origin, size and root, a line each."""
+    if tree.size < 0 or len(tree.root) != HASH_BYTES:
+        raise BadNote("a checkpoint has a size from 0 and a root of 32 bytes")
+    return f"{tree.origin}\n{tree.size}\n{_encode(tree.root)}\n"
+
+
+def parse_checkpoint(text: str) -> SignedTree:
+    """The tree that a note's text speaks of; extension lines are allowed and ignored."""
+    lines = text.split("\n")
+    if len(lines) < 4 or lines.pop() != "" or not all(lines):
+        raise BadNote("a checkpoint has three lines: origin, size, root")
+    origin, size, root = lines[:3]
+    if not _SIZE.fullmatch(size):
+        raise BadNote("the size of a checkpoint is a decimal without leading zeros")
+    decoded = _decode(root)
+    if decoded is None or len(decoded) != HASH_BYTES:
+        raise BadNote("the root of a checkpoint is 32 bytes in base64")
+    return SignedTree(origin, int(size), decoded)
+
+
+def _parse_signature(line: str) -> Signature:
+    name, _, encoded = line.removeprefix(_DASH).partition(" ")
+    data = _decode(encoded)
+    if not line.startswith(_DASH) or not _is_name(name) or data is None or len(data) < 5:
+        raise BadNote("a signature line reads: em dash, key name, base64")
+    return Signature(name, data[:4], data[4:])
+
+
+def _note_bytes(text: str) -> bytes:
+    if len(text) > _MAX_NOTE_CHARACTERS:
+        raise BadNote("the note is too long")
+    if any(character < " " and character != "\n" for character in text):
+        raise BadNote("a note holds no control characters but newlines")
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise BadNote("a note is valid UTF-8") from None
+
+
+def _key_id(name: str, public: bytes) -> bytes:
+    return sha256(name.encode() + b"\n" + _ED25519 + public).digest()[:4]
+
+
+def _is_name(name: str) -> bool:
+    return bool(name) and "+" not in name and not any(letter.isspace() or letter < " " for letter in name)
+
+
+def _checked_name(name: str) -> str:
+    if not _is_name(name):
+        raise BadKey("the name of a log has neither spaces nor plus signs: example.com/log")
+    return name
+
+
+def _encode(data: bytes) -> str:
+    return b64encode(data).decode()
+
+
+def _decode(text: str) -> bytes | None:
+    """Strict base64: one spelling for each byte string."""
+    try:
+        data = b64decode(text, validate=True)
+    except (Base64Error, ValueError):
+        return None
+    return data if _encode(data) == text else None

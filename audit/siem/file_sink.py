@@ -1,0 +1,64 @@
+"""A sink that is a file of JSON lines, on disk before a batch counts as delivered."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from audit.siem.errors import SinkDown
+from audit.siem.event import SiemEvent
+
+_BLOCK = 65_536
+
+
+class FileSink:
+    """Appends one line an event. The file may be moved away between batches (log rotation)."""
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = Path(path)
+
+    def deliver(self, events: Sequence[SiemEvent]) -> None:
+        """Append the batch and wait until it is on disk."""
+        try:
+            self._append(b"".join(event.json() + b"\n" for event in events))
+        except OSError as error:
+            raise SinkDown(f"file:{self._path}", error.strerror or "it cannot be written") from error
+
+    def _append(self, lines: bytes) -> None:
+        is_new = not self._path.exists()
+        with os.fdopen(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o640), "r+b", buffering=0) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # a half-written line of another forwarder is not torn
+            _cut_torn_line(file)
+            rest = memoryview(lines)
+            while rest:
+                rest = rest[file.write(rest) :]
+            os.fsync(file.fileno())
+        if is_new:
+            _sync_folder(self._path.parent)
+
+
+def _cut_torn_line(file: BinaryIO) -> None:
+    """Remove what a crash left behind the last newline, and stand at the end: its event comes again."""
+    end = file.seek(0, os.SEEK_END)
+    while end:
+        start = max(0, end - _BLOCK)
+        file.seek(start)
+        newline = file.read(end - start).rfind(b"\n")
+        if newline >= 0:
+            end = start + newline + 1
+            break
+        end = start
+    file.truncate(end)
+    file.seek(end)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new file's name durable."""
+    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)

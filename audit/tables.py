@@ -1,0 +1,97 @@
+"""The tables of the log. `audit_log` and `audit_checkpoints` are insert-only (`audit.triggers`)."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, String, Table, Text
+
+from audit.datamap import UtcDateTime, impersonal, personal
+
+metadata = MetaData()
+
+_Position = BigInteger().with_variant(Integer, "sqlite")  # on SQLite the row's own number
+
+_CONTENT = personal(
+    "activity",
+    "the tamper-evident record of what happened; personal fields are ciphertext",
+    basis="Art. 6(1)(c)",
+    retention="accountability",
+    erase="destroy-key",
+)
+
+audit_pending = Table(
+    "audit_pending",
+    metadata,
+    Column("id", String(36), primary_key=True, info=impersonal("the entry's UUIDv7")),
+    Column("body", Text, nullable=False, info=_CONTENT),
+    Column("created_at", UtcDateTime, nullable=False, info=impersonal("when it happened; orders the log")),
+    Index("ix_audit_pending_created_at_id", "created_at", "id"),
+)
+
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column(
+        "seq", _Position, primary_key=True, autoincrement=False, info=impersonal("the entry's place, from 0")
+    ),
+    Column("id", String(36), nullable=False, unique=True, info=impersonal("the entry's UUIDv7")),
+    Column("canonical", Text, nullable=False, info=_CONTENT),
+    Column("leaf_hash", LargeBinary(32), nullable=False, info=impersonal("RFC 6962 leaf hash of canonical")),
+    Column("event_type", String(64), nullable=False, info=impersonal("what happened")),
+    Column("time", UtcDateTime, nullable=False, info=impersonal("when it happened")),
+)
+
+audit_checkpoints = Table(
+    "audit_checkpoints",
+    metadata,
+    Column(
+        "size",
+        _Position,
+        primary_key=True,
+        autoincrement=False,
+        info=impersonal("how many entries it covers"),
+    ),
+    Column("root", LargeBinary(32), nullable=False, info=impersonal("the Merkle root of those entries")),
+    Column("note", Text, nullable=False, info=impersonal("the C2SP signed note")),
+    Column("created_at", UtcDateTime, nullable=False, info=impersonal("when it was published")),
+)
+
+audit_subjects = Table(
+    "audit_subjects",
+    metadata,
+    Column(
+        "key_id",
+        String(64),
+        primary_key=True,
+        info=personal(
+            "identifier",
+            "finds the entries that are sealed under a subject's key (RULES 26)",
+            retention="accountability",
+            erase="destroy-key",
+            export="no",
+        ),
+    ),
+    Column("seq", _Position, primary_key=True, autoincrement=False, info=impersonal("the entry's place")),
+)
+
+audit_tiles = Table(
+    "audit_tiles",
+    metadata,
+    Column(
+        "level", Integer, primary_key=True, autoincrement=False, info=impersonal("the tile's level, from 1")
+    ),
+    Column(
+        "tile", _Position, primary_key=True, autoincrement=False, info=impersonal("its place in the level")
+    ),
+    Column(
+        "hashes", LargeBinary, nullable=False, info=impersonal("up to 256 hashes, of 256^level entries each")
+    ),
+)
+
+siem_cursors = Table(
+    "siem_cursors",
+    metadata,
+    Column("sink", String(255), primary_key=True, info=impersonal("the sink's name")),
+    Column("seq", _Position, nullable=False, info=impersonal("the last entry it has passed")),
+    Column("sent_seq", _Position, nullable=False, info=impersonal("the last entry that was delivered to it")),
+    Column("updated_at", UtcDateTime, nullable=False, info=impersonal("when the cursor was saved")),
+)

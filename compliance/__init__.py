@@ -1,0 +1,33 @@
+"""Data protection: subjects and their keys, sealing, access and erasure requests, receipts, evidence."""
+
+from __future__ import annotations
+
+from compliance.cases import Case, RequestType, Status
+from compliance.desk import PrivacyDesk
+from compliance.errors import ComplianceError, NotNow, SubjectErasing
+from compliance.gdpr import GDPRCompliantFL
+from compliance.keys import KeyState, SigningUse
+from compliance.keystore import KeyStore
+from compliance.parts import DeskParts, Disclosure
+from compliance.places import ErasedCount, ExportFile, Place
+from compliance.sealing import SubjectSealer
+
+__all__ = [
+    "Case",
+    "ComplianceError",
+    "DeskParts",
+    "Disclosure",
+    "ErasedCount",
+    "ExportFile",
+    "GDPRCompliantFL",
+    "KeyState",
+    "KeyStore",
+    "NotNow",
+    "Place",
+    "PrivacyDesk",
+    "RequestType",
+    "SigningUse",
+    "Status",
+    "SubjectErasing",
+    "SubjectSealer",
+]

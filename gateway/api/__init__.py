@@ -1,0 +1,16 @@
+"""The HTTP API: one module a resource; a view parses, calls, and renders."""
+
+from __future__ import annotations
+
+from flask import Blueprint
+
+from gateway.api.audit import audit
+from gateway.api.clients import clients
+from gateway.api.health import health
+from gateway.api.models import models
+from gateway.api.oauth import oauth
+from gateway.api.privacy import privacy
+from gateway.api.rounds import rounds
+from gateway.api.updates import updates
+
+BLUEPRINTS: tuple[Blueprint, ...] = (audit, clients, health, models, oauth, privacy, rounds, updates)

@@ -1,0 +1,87 @@
+"""Uploads: a body that is streamed within its limits, in a pool of places of its own (RULES 29)."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+
+from flask import current_app, g, request
+from werkzeug.exceptions import ClientDisconnected
+
+from gateway.errors import BadRequest, Busy, ChecksumMissing, PayloadTooLarge, ValidationFailed
+from gateway.services import current_services
+
+CHUNK_BYTES = 1 << 20
+EXTENSION = "fl_gateway_upload_places"
+_CHECKSUM = re.compile(r"[0-9a-fA-F]{64}")
+
+
+class TruncatedBody(BadRequest):
+    """The connection ended before the body did."""
+
+    code, title = "TRUNCATED_BODY", "The body is shorter than announced"
+
+
+def stated_checksum(header: str) -> str:
+    """The SHA-256 that the sender states for the body, and the size limit by `Content-Length` alone.
+
+    Raises:
+        ChecksumMissing: the header is not there.
+        ValidationFailed: it is no SHA-256 in hex.
+        PayloadTooLarge: the announced body passes `FLG_MAX_UPDATE_BYTES`; none of it was read.
+    """
+    limit = current_services().config.max_update_bytes
+    if (request.content_length or 0) > limit:
+        raise PayloadTooLarge(f"A body may have {limit} bytes", max_bytes=limit)
+    stated = request.headers.get(header)
+    if stated is None:
+        raise ChecksumMissing(f"Send the body's SHA-256 in hex as {header}")
+    if not _CHECKSUM.fullmatch(stated):
+        raise ValidationFailed([{"pointer": header, "detail": "must be a SHA-256 in hex"}])
+    return stated
+
+
+@contextmanager
+def upload_place() -> Iterator[None]:
+    """One of the places for uploads, so that slow uploads never take the threads that small requests need.
+
+    Raises:
+        Busy: all places are taken.
+    """
+    places: threading.BoundedSemaphore = current_app.extensions[EXTENSION]
+    if not places.acquire(blocking=False):
+        raise Busy("All places for uploads are taken: try again in a moment")
+    try:
+        yield
+    finally:
+        places.release()
+
+
+def body_chunks() -> Iterator[bytes]:
+    """The request's body as it comes, a mebibyte at a time.
+
+    Raises:
+        TruncatedBody: the client went away, or sent less than it announced.
+    """
+    received = 0
+    try:
+        while chunk := request.stream.read(CHUNK_BYTES):
+            received += len(chunk)
+            yield chunk
+    except (ClientDisconnected, OSError) as error:
+        raise TruncatedBody("The connection ended before the body did: send it again") from error
+    if request.content_length is not None and received < request.content_length:
+        raise TruncatedBody("The body is shorter than Content-Length: send it again")
+    g.body_read = True
+
+
+def body_digest() -> bytes:
+    """SHA-256 of a body that is not kept: it repeats an earlier request."""
+    digest = sha256()
+    with upload_place():
+        for chunk in body_chunks():
+            digest.update(chunk)
+    return digest.digest()

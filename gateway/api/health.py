@@ -1,0 +1,87 @@
+"""`/health`, `/ready` and the OpenAPI document: for probes and tools, without a token."""
+
+from __future__ import annotations
+
+import time
+from importlib.metadata import version
+
+from flask import Blueprint, Response, current_app
+from pydantic.dataclasses import dataclass
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from audit.store import oldest_pending
+from gateway.openapi import Media, document, operation
+from gateway.services import Services, current_services
+from gateway.storage.database import reading
+from gateway.wire import WIRE, answer, json_response
+
+health = Blueprint("health", __name__)
+VERSION = version("fl-gateway")
+READY_LAG_S = 60.0
+_STARTED = time.monotonic()
+
+
+@dataclass(frozen=True, slots=True, config=WIRE)
+class Health:
+    """What `/health` and `/ready` answer."""
+
+    status: str
+    version: str
+    uptime_s: int
+    services: dict[str, str]
+
+
+@health.get("/health")
+@operation("Whether the gateway and each store it needs answers", answers={200: Health, 503: Health})
+def show_health() -> Response:
+    """200 while this process lives and its stores answer, else 503."""
+    return _told(_states(current_services()))
+
+
+@health.get("/ready")
+@operation("Whether the gateway can take work", answers={200: Health, 503: Health})
+def show_ready() -> Response:
+    """As `/health`, and red once the log lags by a minute (RULES 21)."""
+    services = current_services()
+    return _told({**_states(services), "audit_log": _log_state(services)})
+
+
+@health.get("/api/v1/openapi.json")
+@operation("This API, as an OpenAPI 3.1 document", answers={200: Media.JSON})
+def show_openapi() -> Response:
+    """The document, made from the code that answers."""
+    return json_response(document(current_app, version=VERSION))
+
+
+def _told(states: dict[str, str]) -> Response:
+    good = all(state == "up" for state in states.values())
+    told = Health("healthy" if good else "unhealthy", VERSION, int(time.monotonic() - _STARTED), states)
+    return answer(told, 200 if good else 503)
+
+
+def _states(services: Services) -> dict[str, str]:
+    return {
+        "database": _database_state(services.engine),
+        "keystore": _database_state(services.keystore_engine),
+        "blobs": "up" if services.blobs.usable() else "down",
+    }
+
+
+def _database_state(engine: Engine) -> str:
+    try:
+        with reading(engine) as conn:
+            conn.execute(text("SELECT 1"))
+    except SQLAlchemyError:
+        return "down"
+    return "up"
+
+
+def _log_state(services: Services) -> str:
+    try:
+        with reading(services.engine) as conn:
+            oldest = oldest_pending(conn)
+    except SQLAlchemyError:
+        return "down"
+    lag_s = 0.0 if oldest is None else (services.clock() - oldest).total_seconds()
+    return "up" if lag_s < READY_LAG_S else "behind"

@@ -1,0 +1,213 @@
+"""Models over HTTP: register the first of a lineage, list, download (with ETag and Range), roll back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated
+
+from flask import Blueprint, Response, request, send_file
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from sqlalchemy import Connection
+
+from audit.events import EventType
+from gateway import idempotency
+from gateway.api.bodies import body_chunks, body_digest, stated_checksum, upload_place
+from gateway.auth.admission import current_client
+from gateway.errors import (
+    ChecksumMismatch,
+    ChecksumMissing,
+    Conflict,
+    IdempotencyKeyReused,
+    InvalidModelFormat,
+    NotFound,
+    PayloadTooLarge,
+    RangeNotSatisfiable,
+    RoundOpen,
+    ValidationFailed,
+)
+from gateway.openapi import Media, operation
+from gateway.rounds.lineage import ModelVersion, find_version, list_versions
+from gateway.rounds.publishing import ModelWish, add_model, promote
+from gateway.services import current_services
+from gateway.storage.database import reading
+from gateway.wire import WIRE, answer, dump, page, page_asked, parse_json
+
+models = Blueprint("models", __name__, url_prefix="/api/v1/models")
+READERS = ("model:download", "round:manage")
+_VERSION = re.compile(r"\d{1,6}\.\d{1,6}\.\d{1,6}")
+
+
+@dataclass(frozen=True, slots=True, config=WIRE)
+class Budget:
+    """A lineage's privacy budget."""
+
+    epsilon: Annotated[float, Field(gt=0, le=1e6)]
+    delta: Annotated[float, Field(gt=0, lt=1)]
+
+
+@dataclass(frozen=True, slots=True, config=WIRE)
+class ModelMetadata:
+    """The header `X-Model-Metadata`."""
+
+    name: str = Field(default="model", min_length=1, max_length=200)
+    privacy_budget: Budget | None = None
+
+
+@dataclass(frozen=True, slots=True, config=WIRE)
+class RegisteredModel:
+    """The answer to a registered model."""
+
+    model_id: str
+    version: str
+    checksum: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, config=WIRE)
+class ModelInList:
+    """A model version as lists show it."""
+
+    model_id: str
+    version: str
+    checksum: str
+    size_bytes: int
+    round_number: int | None
+    accuracy: float | None
+    loss: float | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, config=WIRE)
+class ModelList:
+    """A page of model versions."""
+
+    data: list[ModelInList]
+
+
+@models.post("")
+@operation(
+    "Register a model, which starts a lineage",
+    scopes=("round:manage",),
+    body=Media.BINARY,
+    answers={201: RegisteredModel},
+    errors=(
+        ChecksumMissing,
+        ChecksumMismatch,
+        Conflict,
+        PayloadTooLarge,
+        InvalidModelFormat,
+        ValidationFailed,
+        IdempotencyKeyReused,
+    ),
+    headers=("X-Model-Checksum", "X-Model-Metadata", "Idempotency-Key"),
+)
+def register_model() -> Response:
+    """Stream a safetensors file into the blob store; its tensors become the lineage's schema."""
+    checksum = stated_checksum("X-Model-Checksum")
+    metadata = parse_json(ModelMetadata, request.headers.get("X-Model-Metadata", "{}"), at="X-Model-Metadata")
+    hashed = idempotency.key_hash("models")
+    if hashed and idempotency.find(hashed):
+        return idempotency.first_answer(hashed, body_digest())
+    with upload_place():
+        made = add_model(
+            current_services(), body_chunks(), checksum, _wish(metadata), remember=_remember(hashed)
+        )
+    return answer(_registered(made), 201, {"Location": f"/api/v1/models/{made.version}"})
+
+
+@models.get("")
+@operation("The model versions, the newest first", scopes=READERS, answers={200: ModelList})
+def show_models() -> Response:
+    """One page of versions."""
+    number, per_page = page_asked()
+    with reading(current_services().engine) as conn:
+        found, total = list_versions(conn, limit=per_page, offset=(number - 1) * per_page)
+    return page([_listed(version) for version in found], total)
+
+
+@models.get("/<version>")
+@operation(
+    "A model's bytes, as they were uploaded",
+    scopes=READERS,
+    answers={200: Media.BINARY, 206: Media.BINARY, 304: None},
+    errors=(NotFound, RangeNotSatisfiable),
+    headers=("Range", "If-None-Match", "If-Range"),
+    limit="models",
+)
+def download_model(version: str) -> Response:
+    """The file itself, with ETag, Range and conditional requests (RFC 9110)."""
+    services = current_services()
+    if not _VERSION.fullmatch(version):
+        raise NotFound("There is no such model version")
+    with reading(services.engine) as conn:
+        found = find_version(conn, version)
+    response = send_file(
+        services.blobs.path(found.blob_id).resolve(),
+        mimetype=Media.BINARY.value,
+        etag=found.checksum,
+        conditional=True,
+        last_modified=found.created_at,
+        max_age=None,
+    )
+    response.headers["Cache-Control"] = "private, no-cache"
+    response.headers["X-Model-Checksum"] = found.checksum
+    response.headers["X-Model-Version"] = found.version
+    if request.method == "GET" and response.status_code in (200, 206):
+        services.trail.note(
+            EventType.MODEL_DOWNLOADED,
+            model_id=found.model_id,
+            model_version=found.version,
+            checksum=found.checksum,
+            status=response.status_code,
+        )
+    return response
+
+
+@models.post("/<version>/promote")
+@operation(
+    "Make a version the base of its lineage's next round",
+    scopes=("round:manage",),
+    answers={200: RegisteredModel},
+    errors=(NotFound, RoundOpen),
+)
+def promote_model(version: str) -> Response:
+    """Roll back, or forward again."""
+    return answer(_registered(promote(current_services(), version)))
+
+
+def _wish(metadata: ModelMetadata) -> ModelWish:
+    budget = metadata.privacy_budget
+    if budget is None:
+        return ModelWish(metadata.name, None, None)
+    return ModelWish(metadata.name, Decimal(repr(budget.epsilon)), Decimal(repr(budget.delta)))
+
+
+def _remember(hashed: str | None) -> Callable[[ModelVersion, bytes], Callable[[Connection], None]]:
+    def make(version: ModelVersion, digest: bytes) -> Callable[[Connection], None]:
+        kept = idempotency.remembered(
+            hashed, digest, dump(_registered(version)), status=201, subject_id=current_client().subject_id
+        )
+        return lambda conn: idempotency.store(conn, kept)
+
+    return make
+
+
+def _registered(version: ModelVersion) -> RegisteredModel:
+    return RegisteredModel(version.model_id, version.version, version.checksum, version.size_bytes)
+
+
+def _listed(version: ModelVersion) -> ModelInList:
+    return ModelInList(
+        model_id=version.model_id,
+        version=version.version,
+        checksum=version.checksum,
+        size_bytes=version.size_bytes,
+        round_number=version.round_number,
+        accuracy=version.accuracy,
+        loss=version.loss,
+        created_at=version.created_at,
+    )

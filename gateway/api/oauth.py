@@ -1,0 +1,141 @@
+"""`/oauth/*` and `/.well-known/*`: tokens for clients; errors are JSON as in RFC 6749, section 5.2."""
+
+from __future__ import annotations
+
+import logging
+
+from authlib.oauth2 import OAuth2Error
+from flask import Blueprint, Response, request
+from pydantic.dataclasses import dataclass
+from sqlalchemy.exc import OperationalError
+from werkzeug.exceptions import HTTPException
+
+from gateway.auth import discovery
+from gateway.auth.server import record_oauth_refusal, server
+from gateway.errors import Busy, GatewayError, PayloadTooLarge
+from gateway.openapi import Media, operation
+from gateway.services import current_services
+from gateway.wire import WIRE, json_response
+
+log = logging.getLogger(__name__)
+
+oauth = Blueprint("oauth", __name__, url_prefix="/oauth")
+well_known = Blueprint("well_known", __name__, url_prefix="/.well-known")
+LONGEST_FORM_BYTES = 16_384
+_FRESH = {"Cache-Control": "public, max-age=300"}
+
+
+@dataclass(frozen=True, slots=True, config=WIRE)
+class TokenAnswer:
+    """A new access token."""
+
+    token_type: str
+    access_token: str
+    expires_in: int
+    scope: str
+
+
+@dataclass(frozen=True, slots=True, config=WIRE)
+class OAuthProblem:
+    """A refusal of the authorization server."""
+
+    error: str
+    error_description: str
+
+
+@oauth.before_request
+def _limit_the_form() -> None:
+    request.max_content_length = LONGEST_FORM_BYTES
+    if (request.content_length or 0) > LONGEST_FORM_BYTES:
+        raise PayloadTooLarge(f"A form may have {LONGEST_FORM_BYTES} bytes")
+
+
+@oauth.post("/token")
+@operation(
+    "Get an access token for a client id and secret (RFC 6749, section 4.4)",
+    body=Media.FORM,
+    answers={200: TokenAnswer, 400: OAuthProblem, 401: OAuthProblem, 429: OAuthProblem},
+)
+def issue_token() -> Response:
+    """Issue a token."""
+    response: Response = server.create_token_response()
+    return response
+
+
+@oauth.post("/revoke")
+@operation(
+    "End a token before its time (RFC 7009)",
+    body=Media.FORM,
+    answers={200: Media.JSON, 400: OAuthProblem, 401: OAuthProblem, 429: OAuthProblem},
+)
+def revoke_token() -> Response:
+    """Revoke a token of the client's own."""
+    response: Response = server.create_endpoint_response("revocation")
+    return response
+
+
+@oauth.post("/introspect")
+@operation(
+    "Ask what a token is: one's own, or any for an operator (RFC 7662)",
+    body=Media.FORM,
+    answers={200: Media.JSON, 400: OAuthProblem, 401: OAuthProblem, 429: OAuthProblem},
+)
+def introspect_token() -> Response:
+    """Tell what a token is."""
+    response: Response = server.create_endpoint_response("introspection")
+    return response
+
+
+@well_known.get("/oauth-authorization-server")
+@operation("The authorization server's metadata (RFC 8414)", answers={200: Media.JSON})
+def show_authorization_server() -> Response:
+    """What the authorization server offers."""
+    return json_response(discovery.authorization_server(current_services().config), headers=_FRESH)
+
+
+@well_known.get("/oauth-protected-resource")
+@operation("The API's metadata (RFC 9728)", answers={200: Media.JSON})
+def show_protected_resource() -> Response:
+    """Where the tokens for this API come from."""
+    return json_response(discovery.protected_resource(current_services().config), headers=_FRESH)
+
+
+@well_known.get("/jwks.json")
+@operation("The public keys that check receipts and packages (RFC 7517)", answers={200: Media.JSON})
+def show_keys() -> Response:
+    """The public keys."""
+    return json_response(discovery.key_set(current_services().keystore.public_keys()), headers=_FRESH)
+
+
+@oauth.errorhandler(OAuth2Error)
+def _refuse(error: OAuth2Error) -> Response:
+    return server.handle_error_response(None, error)
+
+
+@oauth.errorhandler(GatewayError)
+def _refuse_by_status(error: GatewayError) -> Response:
+    code = _oauth_code(error.status)
+    if error.status < 500:
+        record_oauth_refusal(error.code, error.status)
+    told = {"error": code, "error_description": error.detail}
+    return json_response(told, error.status, {**error.headers, "Pragma": "no-cache"})
+
+
+@oauth.errorhandler(HTTPException)
+def _refuse_unreadable(error: HTTPException) -> Response:
+    status = error.code or 500
+    if status < 500:
+        record_oauth_refusal(error.name.upper().replace(" ", "_"), status)
+    return json_response({"error": _oauth_code(status), "error_description": error.name}, status)
+
+
+@oauth.errorhandler(OperationalError)
+def _database_away(error: OperationalError) -> Response:
+    log.error("the database did not answer: %s", type(error.orig).__name__)
+    return _refuse_by_status(Busy("The database does not answer: try again later"))
+
+
+def _oauth_code(status: int) -> str:
+    if status in (429, 503):
+        return "temporarily_unavailable"
+    return "invalid_request" if status < 500 else "server_error"

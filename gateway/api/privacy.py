@@ -1,0 +1,283 @@
+"""Data-protection requests and privacy evidence over HTTP: access, erasure, their proofs, and what a model spent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from hashlib import sha256
+from typing import Any, Literal
+from uuid import UUID
+
+from flask import Blueprint, Response, g, request
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from audit.draft import Personal
+from compliance.cases import Case, RequestType, Status
+from compliance.desk import PrivacyDesk
+from compliance.release_report import release_report
+from gateway import idempotency
+from gateway.api.reports import budget_lines, version_facts
+from gateway.auth.admission import current_client
+from gateway.errors import IdempotencyKeyReused, InsufficientScope, NotFound, Unsupported, ValidationFailed
+from gateway.openapi import Media, operation
+from gateway.places import ClientBook
+from gateway.privacy import privacy_desk
+from gateway.services import Services, current_services
+from gateway.wire import WIRE, answer, dump, json_response, parse_json, read_json_body
+
+privacy = Blueprint("privacy", __name__, url_prefix="/api/v1/privacy")
+SCOPES = {RequestType.ACCESS: "privacy:export", RequestType.ERASURE: "privacy:erase"}
+READERS = ("privacy:export", "privacy:erase", "privacy:manage")
+EVIDENCE = ("audit:read", "privacy:export")
+MAY_APPROVE_ALONE = "privacy:manage"
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, config=WIRE)
+class SubjectWish:
+    """Who the request is about: by one of its clients, or by the subject's own id."""
+
+    client_id: UUID | None = None
+    subject_id: UUID | None = None
+    reference: str | None = None
+    silo: str | None = None
+
+
+@dataclass(frozen=True, slots=True, config=WIRE)
+class PrivacyWish:
+    """The body that opens a request."""
+
+    type: Literal["access", "portability", "erasure", "restriction", "objection", "rectification"]
+    subject: SubjectWish
+
+
+@dataclass(frozen=True, slots=True, config=WIRE)
+class RequestView:
+    """A data-protection request as the API shows it."""
+
+    id: str
+    type: str
+    status: str
+    due_at: datetime
+    version: int
+    received_at: datetime
+    finished_at: datetime | None
+    attempts: int
+    last_error: str | None
+    has_package: bool
+    has_receipt: bool
+
+
+@dataclass(frozen=True, slots=True, config=WIRE)
+class MoveWish:
+    """The body of a transition."""
+
+    reason: str = Field(default="", max_length=2000)
+    version: int | None = None
+
+
+@dataclass(frozen=True, slots=True, config=WIRE)
+class BudgetLine:
+    """A lineage's privacy budget and what is spent of it; decimal strings, null where there is no claim."""
+
+    model_id: str
+    epsilon_budget: str | None
+    epsilon_spent: str | None
+    delta: str | None
+    unit: str | None
+
+
+@dataclass(frozen=True, slots=True, config=WIRE)
+class BudgetList:
+    """All lineages' budgets."""
+
+    data: list[BudgetLine]
+
+
+@privacy.post("/requests")
+@operation(
+    "Open an access or erasure request; a role that may approve alone has it carried out at once",
+    scopes=READERS,
+    body=PrivacyWish,
+    answers={201: RequestView},
+    errors=(NotFound, ValidationFailed, Unsupported, IdempotencyKeyReused),
+    headers=("Idempotency-Key",),
+)
+def open_request() -> Response:
+    """Open it, and carry it out where the caller may approve."""
+    services, body = current_services(), read_json_body()
+    hashed, digest = idempotency.key_hash("privacy/requests"), sha256(body).digest()
+    first = idempotency.replay(hashed, digest)
+    if first is not None:
+        return first
+    wish = parse_json(PrivacyWish, body)
+    kind = _kind(wish)
+    _insist_scope(SCOPES[kind])
+    desk, subject, actor = privacy_desk(services), _subject(services, wish.subject), _actor()
+    case = desk.open(kind, subject, requested_by=actor)
+    if MAY_APPROVE_ALONE in current_client().scopes:
+        case = desk.run(desk.approve(case.id, by=actor).id)
+    said = _view(case)
+    _remember(services, hashed, digest, dump(said))
+    return answer(said, 201, {"Location": f"/api/v1/privacy/requests/{case.id}"})
+
+
+@privacy.get("/requests/<uuid:case_id>")
+@operation("A request as it stands", scopes=READERS, answers={200: RequestView}, errors=(NotFound,))
+def show_request(case_id: UUID) -> Response:
+    """Its state, its due day, its last error."""
+    return answer(_view(privacy_desk(current_services()).show(str(case_id))))
+
+
+@privacy.get("/requests/<uuid:case_id>/package")
+@operation(
+    "The export package of a completed access request",
+    scopes=("privacy:export",),
+    answers={200: Media.ZIP},
+    errors=(NotFound,),
+)
+def download_package(case_id: UUID) -> Response:
+    """May be fetched for seven days; an erasure removes it."""
+    services = current_services()
+    package = privacy_desk(services).package(str(case_id))
+
+    def chunks() -> Iterator[bytes]:
+        with services.blobs.reader(package.blob_id, package.key) as blob:
+            for start in range(0, blob.size_bytes, _CHUNK):
+                yield blob.read_at(start, min(_CHUNK, blob.size_bytes - start))
+
+    headers = {
+        "Content-Length": str(package.size_bytes),
+        "Content-Disposition": f'attachment; filename="{case_id}.zip"',
+    }
+    return Response(chunks(), headers=headers, mimetype=Media.ZIP.value)
+
+
+@privacy.get("/requests/<uuid:case_id>/receipt")
+@operation(
+    "The signed receipt of a completed erasure",
+    scopes=("privacy:erase",),
+    answers={200: Media.TEXT},
+    errors=(NotFound,),
+)
+def show_receipt(case_id: UUID) -> Response:
+    """A compact JWS of type `fl-erasure+jwt`."""
+    case = privacy_desk(current_services()).show(str(case_id))
+    if case.receipt is None:
+        raise NotFound("The request has no receipt: it is not a completed erasure")
+    return Response(case.receipt, mimetype=Media.TEXT.value)
+
+
+@privacy.post("/requests/<uuid:case_id>/<transition>")
+@operation(
+    "Move a request: identify, review, approve, refuse, withdraw, hold, resume, extend",
+    scopes=("privacy:manage",),
+    body=MoveWish,
+    answers={200: RequestView},
+    errors=(NotFound, ValidationFailed),
+)
+def move_request(case_id: UUID, transition: str) -> Response:
+    """`approve` has the request carried out."""
+    desk, actor = privacy_desk(current_services()), _actor()
+    body = read_json_body() if request.content_length else b"{}"
+    wish = parse_json(MoveWish, body)
+    return answer(_view(_moved(desk, str(case_id), transition, wish, actor)))
+
+
+@privacy.get("/budget")
+@operation("Every lineage's privacy budget and spend", scopes=EVIDENCE, answers={200: BudgetList})
+def show_budget() -> Response:
+    """Decimal strings; what is reserved counts as spent."""
+    lines = budget_lines(current_services())
+    return answer(BudgetList([BudgetLine(**line) for line in lines]))
+
+
+@privacy.get("/report/<version>")
+@operation(
+    "What the release of a model version claims, and on which terms",
+    scopes=EVIDENCE,
+    answers={200: Media.JSON},
+    errors=(NotFound,),
+)
+def show_report(version: str) -> Response:
+    """Epsilon, delta, unit, mechanism, adjacency, planned count, and what is trusted for it."""
+    return json_response(release_report(version_facts(current_services(), version)))
+
+
+def _kind(wish: PrivacyWish) -> RequestType:
+    try:
+        return RequestType(wish.type)
+    except ValueError:
+        raise Unsupported(
+            f"Requests of type {wish.type} are not carried out by this version: use access or erasure",
+            field="type",
+        ) from None
+
+
+def _insist_scope(scope: str) -> None:
+    if scope not in current_client().scopes:
+        raise InsufficientScope(scope=scope)
+
+
+def _subject(services: Services, wish: SubjectWish) -> str:
+    if wish.client_id is not None:
+        found = ClientBook(services).subject_of(str(wish.client_id))
+        if found is None:
+            raise NotFound("There is no such client, or it was erased")
+        return found
+    if wish.subject_id is not None:
+        return str(wish.subject_id)
+    if wish.reference is not None:
+        raise Unsupported(
+            "Subjects named by a silo's reference are not carried out by this version: use client_id",
+            field="subject.reference",
+        )
+    raise ValidationFailed([{"pointer": "/subject", "detail": "name a client_id or a subject_id"}])
+
+
+def _actor() -> Personal:
+    actor: Personal = g.origin.actor
+    return actor
+
+
+def _moved(desk: PrivacyDesk, case_id: str, transition: str, wish: MoveWish, by: Personal) -> Case:
+    plain = {
+        "identify": desk.identify,
+        "review": desk.review,
+        "withdraw": desk.withdraw,
+        "resume": desk.resume,
+    }
+    reasoned = {"refuse": desk.refuse, "hold": desk.hold, "extend": desk.extend}
+    if transition in plain:
+        return plain[transition](case_id, by=by, version=wish.version)
+    if transition in reasoned:
+        if not wish.reason:
+            raise ValidationFailed([{"pointer": "/reason", "detail": "is needed for this transition"}])
+        return reasoned[transition](case_id, by=by, reason=wish.reason, version=wish.version)
+    if transition == "approve":
+        case = desk.approve(case_id, by=by, version=wish.version)
+        return case if case.status is Status.COMPLETED else desk.run(case.id)
+    raise NotFound("There is no such transition")
+
+
+def _remember(services: Services, hashed: str | None, digest: bytes, value: Any) -> None:
+    kept = idempotency.remembered(hashed, digest, value, status=201, subject_id=current_client().subject_id)
+    with services.engine.begin() as conn:
+        idempotency.store(conn, kept)
+
+
+def _view(case: Case) -> RequestView:
+    return RequestView(
+        id=case.id,
+        type=case.type.value,
+        status=case.status.value,
+        due_at=case.due_at,
+        version=case.version,
+        received_at=case.received_at,
+        finished_at=case.finished_at,
+        attempts=case.attempts,
+        last_error=case.last_error,
+        has_package=case.package_blob is not None,
+        has_receipt=case.receipt is not None,
+    )

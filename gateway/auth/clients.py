@@ -1,0 +1,359 @@
+"""The clients of the federation: added by hand, or registered by one that may; suspended, resumed, revoked.
+
+A client is a subject of its own under a random id; what names it is sealed (RULES 16). Row, subject and entry
+commit together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import Connection, Row, func, insert, select, update
+
+from audit.draft import Personal
+from audit.entry import Draft
+from audit.errors import KeyDestroyed
+from audit.events import EventType, Retention
+from compliance.subjects import new_subject
+from gateway.auth.scopes import API_KEY_ROLES, BUNDLES, Role
+from gateway.auth.secrets import SecretKind, digest, new_secret
+from gateway.auth.tokens import TokenKind, delete_tokens_of, insert_token
+from gateway.errors import Conflict, NotFound
+from gateway.services import Services
+from gateway.storage.database import reading
+from gateway.tables import clients
+
+
+class ClientStatus(StrEnum):
+    """Whether a client may come in."""
+
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+    REVOKED = "revoked"
+
+
+class Move(StrEnum):
+    """What an operator does to a client."""
+
+    SUSPEND = "suspend"
+    RESUME = "resume"
+    REVOKE = "revoke"
+
+
+class AuthMethod(StrEnum):
+    """How a client proves itself."""
+
+    CLIENT_SECRET = "client_secret"  # noqa: S105 - a method's name
+    REGISTRATION = "registration_token"
+
+
+class NameAmbiguous(Conflict):
+    """Several clients have this name."""
+
+    code, title = "NAME_AMBIGUOUS", "Several clients have this name: give the client id"
+
+
+@dataclass(frozen=True, slots=True)
+class NewClient:
+    """A client just added, with its secrets, which are shown this once."""
+
+    client_id: str
+    subject_id: str
+    client_secret: str = field(repr=False)
+    api_key: str | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What a registering device says of itself."""
+
+    name: str | None = None
+    device_id: str | None = None
+    platform: str | None = None
+    capabilities: Any = None
+    public_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A client about to be registered: sealed and ready to be saved."""
+
+    client_id: str
+    subject_id: str
+    registration_token: str = field(repr=False)
+    registered_at: datetime
+    expires_at: datetime
+    row: dict[str, Any] = field(repr=False)
+    entry: Draft = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ClientRecord:
+    """A client as operators see it; what an erasure destroyed is None."""
+
+    client_id: str
+    subject_id: str
+    role: Role
+    status: ClientStatus
+    auth_method: AuthMethod
+    name: str | None
+    platform: str | None
+    registered_at: datetime
+    last_seen_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """What a move does."""
+
+    allowed_from: frozenset[ClientStatus]
+    to: ClientStatus
+    event_type: EventType
+
+
+_CHANGES = {
+    Move.SUSPEND: _Change(
+        frozenset({ClientStatus.ACTIVE}), ClientStatus.SUSPENDED, EventType.CLIENT_SUSPENDED
+    ),
+    Move.RESUME: _Change(frozenset({ClientStatus.SUSPENDED}), ClientStatus.ACTIVE, EventType.CLIENT_RESUMED),
+    Move.REVOKE: _Change(
+        frozenset({ClientStatus.ACTIVE, ClientStatus.SUSPENDED}),
+        ClientStatus.REVOKED,
+        EventType.CLIENT_REVOKED,
+    ),
+}
+
+
+def add_client(services: Services, name: str, role: Role) -> NewClient:
+    """Add a client that proves itself with a secret.
+
+    Args:
+        services: the stores.
+        name: what its owner calls it; sealed.
+        role: its bundle of scopes; participant, edge and operator get an API key to register devices with.
+    """
+    api_key = new_secret(SecretKind.API_KEY) if role in API_KEY_ROLES else None
+    new = NewClient(str(uuid4()), str(uuid4()), new_secret(SecretKind.CLIENT_SECRET), api_key)
+    now = services.clock()
+    row = _row(services, new.client_id, new.subject_id, role, Device(name=name), now) | {
+        "auth_method": AuthMethod.CLIENT_SECRET.value,
+        "secret_hash": digest(new.client_secret),
+        "api_key_hash": digest(api_key) if api_key else None,
+    }
+    entry = services.trail.draft(
+        EventType.CLIENT_ADDED,
+        resource="clients",
+        details={
+            "client_id": Personal(new.subject_id, new.client_id),
+            "role": role.value,
+            "auth": AuthMethod.CLIENT_SECRET.value,
+        },
+    )
+    with services.engine.begin() as conn:
+        new_subject(conn, new.subject_id, now)
+        conn.execute(insert(clients).values(row))
+        services.trail.write(conn, entry)
+    return new
+
+
+def new_registration(services: Services, device: Device) -> Registration:
+    """Seal a registering device as a client and a subject of its own; nothing is stored yet."""
+    client_id, subject_id, now = str(uuid4()), str(uuid4()), services.clock()
+    row = _row(services, client_id, subject_id, Role.PARTICIPANT, device, now)
+    entry = services.trail.draft(
+        EventType.CLIENT_REGISTERED,
+        resource="clients",
+        details={
+            "client_id": Personal(subject_id, client_id),
+            "role": Role.PARTICIPANT.value,
+            "signs": device.public_key is not None,
+        },
+    )
+    return Registration(
+        client_id=client_id,
+        subject_id=subject_id,
+        registration_token=new_secret(SecretKind.REGISTRATION_TOKEN),
+        registered_at=now,
+        expires_at=now + timedelta(seconds=services.config.registration_ttl_s),
+        row=row | {"auth_method": AuthMethod.REGISTRATION.value},
+        entry=entry,
+    )
+
+
+def register_client(
+    services: Services,
+    registration: Registration,
+    *,
+    beside: Callable[[Connection], None] | None = None,
+) -> None:
+    """Save a registration: subject, client, token and entry, in one transaction.
+
+    Args:
+        services: the stores.
+        registration: what `new_registration` made.
+        beside: writes what else must commit with it, such as the answer kept for an idempotency key.
+    """
+    with services.engine.begin() as conn:
+        new_subject(conn, registration.subject_id, registration.registered_at)
+        conn.execute(insert(clients).values(registration.row))
+        insert_token(
+            conn,
+            registration.registration_token,
+            client_id=registration.client_id,
+            scopes=BUNDLES[Role.PARTICIPANT],
+            kind=TokenKind.REGISTRATION,
+            now=registration.registered_at,
+            ttl=registration.expires_at - registration.registered_at,
+        )
+        services.trail.write(conn, registration.entry)
+        if beside is not None:
+            beside(conn)
+
+
+def move_client(services: Services, client_id: str, move: Move) -> ClientStatus:
+    """Suspend, resume or revoke a client; its tokens fail from the commit on. What is so already stays so.
+
+    Raises:
+        NotFound: there is no such client.
+        Conflict: a revoked client cannot be suspended or resumed.
+    """
+    change, found = _CHANGES[move], _find_row(services, client_id)
+    entry = services.trail.draft(
+        change.event_type,
+        resource="clients",
+        details={"client_id": Personal(found.subject_id, client_id), "role": found.role},
+    )
+    with services.engine.begin() as conn:
+        lock = select(clients.c.status).where(clients.c.client_id == client_id).with_for_update()
+        status = conn.execute(lock).scalar_one_or_none()
+        if status is None:
+            raise NotFound("There is no such client")
+        if status == change.to:
+            return change.to
+        if status not in change.allowed_from:
+            raise Conflict(f"A client that is {status} cannot be moved by {move}")
+        conn.execute(update(clients).where(clients.c.client_id == client_id).values(status=change.to.value))
+        if move is Move.REVOKE:
+            delete_tokens_of(conn, client_id)
+        services.trail.write(conn, entry)
+    return change.to
+
+
+def list_clients(services: Services, *, page: int, per_page: int) -> tuple[list[ClientRecord], int]:
+    """One page of the clients, oldest first, and how many there are in all."""
+    ordered = select(clients).order_by(clients.c.registered_at, clients.c.client_id)
+    with reading(services.engine) as conn:
+        total = conn.execute(select(func.count()).select_from(clients)).scalar_one()
+        rows = conn.execute(ordered.limit(per_page).offset((page - 1) * per_page)).all()
+    return [_record(services, row) for row in rows], total
+
+
+def client_record(services: Services, client_id: str) -> ClientRecord:
+    """One client.
+
+    Raises:
+        NotFound: there is no such client.
+    """
+    return _record(services, _find_row(services, client_id))
+
+
+def client_id_of(services: Services, wanted: str) -> str:
+    """The id of the client with that id or name.
+
+    Raises:
+        NotFound: there is none.
+        NameAmbiguous: several have this name.
+    """
+    if is_client_id(wanted):
+        return str(_find_row(services, wanted).client_id)
+    by_name = select(clients.c.client_id).where(clients.c.name_index == _name_index(services, wanted))
+    with reading(services.engine) as conn:
+        found = list(conn.execute(by_name.limit(2)).scalars())
+    if not found:
+        raise NotFound("There is no such client: `fl-gateway client list` shows them all")
+    if len(found) > 1:
+        raise NameAmbiguous
+    return str(found[0])
+
+
+def public_key_of(services: Services, client_id: str) -> str | None:
+    """The registered Ed25519 key, raw in base64, that must sign the client's updates; None if it has none."""
+    row = _find_row(services, client_id)
+    if row.public_key is None:
+        return None
+    return str(services.sealer.open_column(row.public_key, "clients", "public_key", client_id))
+
+
+def is_client_id(text: str) -> bool:
+    """Whether the text has the form of a client id."""
+    try:
+        return str(UUID(text)) == text
+    except ValueError:
+        return False
+
+
+def _row(
+    services: Services, client_id: str, subject_id: str, role: Role, device: Device, now: datetime
+) -> dict[str, Any]:
+    def sealed(column: str, value: Any) -> dict[str, str] | None:
+        if value is None:
+            return None
+        return services.sealer.seal_column(
+            subject_id, Retention.PARTICIPATION, "clients", column, client_id, value, now
+        )
+
+    name = device.name or device.device_id
+    about = {"device_id": device.device_id, "platform": device.platform, "capabilities": device.capabilities}
+    return {
+        "client_id": client_id,
+        "subject_id": subject_id,
+        "role": role.value,
+        "name": sealed("name", name),
+        "name_index": _name_index(services, name) if name else None,
+        "device": sealed("device", about if any(value is not None for value in about.values()) else None),
+        "public_key": sealed("public_key", device.public_key),
+        "status": ClientStatus.ACTIVE.value,
+        "registered_at": now,
+    }
+
+
+def _name_index(services: Services, name: str) -> str:
+    return services.keystore.index(f"clients.name:{name}")
+
+
+def _find_row(services: Services, client_id: str) -> Row[Any]:
+    if not is_client_id(client_id):
+        raise NotFound("There is no such client")
+    with reading(services.engine) as conn:
+        row = conn.execute(select(clients).where(clients.c.client_id == client_id)).one_or_none()
+    if row is None:
+        raise NotFound("There is no such client")
+    return row
+
+
+def _record(services: Services, row: Row[Any]) -> ClientRecord:
+    def opened(column: str, stored: Any) -> Any:
+        if stored is None:
+            return None
+        try:
+            return services.sealer.open_column(stored, "clients", column, row.client_id)
+        except KeyDestroyed:
+            return None
+
+    device = opened("device", row.device) or {}
+    return ClientRecord(
+        client_id=row.client_id,
+        subject_id=row.subject_id,
+        role=Role(row.role),
+        status=ClientStatus(row.status),
+        auth_method=AuthMethod(row.auth_method),
+        name=opened("name", row.name),
+        platform=device.get("platform"),
+        registered_at=row.registered_at,
+        last_seen_at=row.last_seen_at,
+    )

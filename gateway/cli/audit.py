@@ -1,0 +1,99 @@
+"""`fl-gateway audit`: export the log, verify a bundle offline, prove one entry."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from audit.bundle import export_bundle
+from audit.errors import AuditError
+from audit.events import EventType
+from audit.store import entry_by_id, latest_checkpoint
+from audit.tree import prove as make_proof
+from audit.verify import main as run_verifier
+from gateway.api.audit import log_vkey
+from gateway.cli.opening import open_console
+from gateway.storage.database import reading
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_OUTPUT = click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True)
+
+
+@click.group()
+def audit() -> None:
+    """The audit log."""
+
+
+@audit.command()
+@_OUTPUT
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+def export(*, output: Path, as_json: bool) -> None:
+    """Write the log as a bundle that an outsider can verify; nothing is repaired or judged."""
+    with open_console() as services:
+        try:
+            entries = export_bundle(services.engine, output, log_vkey(services))
+        except AuditError as error:
+            raise click.UsageError(str(error)) from error
+        services.trail.note(EventType.AUDIT_EXPORTED, entries=entries, format="bundle")
+    told = {"bundle": str(output), "entries": entries}
+    click.echo(json.dumps(told) if as_json else f"{entries} entries in {output}")
+
+
+@audit.command()
+@click.argument("bundle", type=_FILE)
+@click.option("--vkey", type=_FILE, help="The log's key, from a source you trust.")
+@click.option("--since", type=_FILE, help="An older checkpoint that this log must continue.")
+@click.option("--receipt", "receipts", multiple=True, help="A receipt, or a file with one; repeat it.")
+@click.option("--jwks", type=_FILE, help="The receipt keys: a JWKS, or one in PEM.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+def verify(
+    *,
+    bundle: Path,
+    vkey: Path | None,
+    since: Path | None,
+    receipts: tuple[str, ...],
+    jwks: Path | None,
+    as_json: bool,
+) -> None:
+    """Check a BUNDLE offline; exit 1 and name the first bad entry if it does not verify.
+
+    The same as `python -m audit.verify`, which needs nothing else of the gateway.
+    """
+    named = {"--vkey": vkey, "--since": since, "--jwks": jwks}
+    arguments = [word for name, value in named.items() if value for word in (name, str(value))]
+    arguments += [word for receipt in receipts for word in ("--receipt", receipt)]
+    sys.exit(run_verifier([*arguments, *(["--json"] if as_json else []), str(bundle)]))
+
+
+@audit.command()
+@click.argument("entry")
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Where to; default: print it."
+)
+def prove(*, entry: str, output: Path | None) -> None:
+    """Write the proof that ENTRY (its seq or its id) is in the log: a C2SP tlog-proof."""
+    with open_console() as services, reading(services.engine) as conn:
+        stored = None if entry.isdigit() else entry_by_id(conn, entry)
+        seq = int(entry) if entry.isdigit() else (stored.seq if stored else None)
+        proof = None if seq is None else make_proof(conn, seq)
+    if proof is None:
+        click.echo("there is no such entry in the signed log (yet)", err=True)
+        sys.exit(1)
+    if output is None:
+        click.echo(proof.text(), nl=False)
+    else:
+        output.write_text(proof.text(), "utf-8")
+
+
+@audit.command()
+def checkpoint() -> None:
+    """Print the newest signed checkpoint; keep it: `verify --since` compares a later log with it."""
+    with open_console() as services, reading(services.engine) as conn:
+        note = latest_checkpoint(conn)
+    if note is None:
+        click.echo("nothing was signed yet", err=True)
+        sys.exit(1)
+    click.echo(note, nl=False)

@@ -1,0 +1,91 @@
+"""`fl-gateway privacy`: answer an access or erasure request at the console, and check what was handed out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from audit.draft import Personal
+from compliance.cases import Case, RequestType, Status
+from compliance.errors import BadPackage
+from compliance.export import verify_package
+from gateway.cli.opening import open_console
+from gateway.places import ClientBook
+from gateway.privacy import privacy_desk
+from gateway.services import Services
+from gateway.trail import SYSTEM
+
+_CONSOLE = Personal(SYSTEM, "console")
+_AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+
+
+@click.group()
+def privacy() -> None:
+    """Data-protection requests (GDPR)."""
+
+
+@privacy.command()
+@click.argument("client_id")
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The ZIP file."
+)
+@_AS_JSON
+def export(*, client_id: str, output: Path, as_json: bool) -> None:
+    """Write everything that is kept of the person behind CLIENT_ID (Art. 15, 20)."""
+    with open_console() as services:
+        case = _carried_out(services, RequestType.ACCESS, client_id)
+        package = privacy_desk(services).package(case.id)
+        with services.blobs.reader(package.blob_id, package.key) as blob, output.open("wb") as file:
+            for start in range(0, blob.size_bytes, 1 << 20):
+                file.write(blob.read_at(start, min(1 << 20, blob.size_bytes - start)))
+    _tell(case, {"package": str(output)}, as_json=as_json)
+
+
+@privacy.command()
+@click.argument("client_id")
+@_AS_JSON
+def erase(*, client_id: str, as_json: bool) -> None:
+    """Erase the person behind CLIENT_ID (Art. 17); exit 1 if something had to stay for now."""
+    with open_console() as services:
+        case = _carried_out(services, RequestType.ERASURE, client_id)
+    _tell(case, {"receipt": case.receipt}, as_json=as_json)
+    if case.status is not Status.COMPLETED:
+        sys.exit(1)
+
+
+@privacy.command()
+@click.argument("package", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--key", "key_hex", required=True, help="The package key of jwks.json, 64 hex digits.")
+def verify(*, package: Path, key_hex: str) -> None:
+    """Check an export package against its signed manifest; exit 1 if it was changed."""
+    try:
+        key = bytes.fromhex(key_hex)
+    except ValueError as error:
+        raise click.UsageError("--key must be 64 hex digits") from error
+    try:
+        verify_package(package, key)
+    except BadPackage as error:
+        click.echo(f"the package does not verify: {error}")
+        sys.exit(1)
+    click.echo("the package is whole and signed by this key")
+
+
+def _carried_out(services: Services, kind: RequestType, client_id: str) -> Case:
+    subject = ClientBook(services).subject_of(client_id)
+    if subject is None:
+        raise click.UsageError("there is no such client, or it was erased")
+    desk = privacy_desk(services)
+    case = desk.open(kind, subject, requested_by=_CONSOLE)
+    return desk.run(desk.approve(case.id, by=_CONSOLE).id)
+
+
+def _tell(case: Case, beside: dict[str, str | None], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({**case.public(), **beside}))
+        return
+    click.echo(f"request {case.id}: {case.status.value}")
+    for name, value in beside.items():
+        click.echo(f"{name}: {value}")

@@ -1,0 +1,132 @@
+"""Every setting of the gateway, read once from `FLG_*`, `FLG_*_FILE` and `fl-gateway.toml`; nothing else reads them."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from gateway.errors import ConfigError
+
+PREFIX = "FLG_"
+
+
+def _setting(default: Any, doc: str, *, secret: bool = False) -> Any:
+    return field(default=default, metadata={"doc": doc, "secret": secret})
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The settings, each under its environment name without `FLG_` and in lower case."""
+
+    database_url: str = _setting("sqlite:///./fl-gateway.db", "Main database (SQLAlchemy URL)", secret=True)
+    blob_url: str = _setting("file:./blobs", "Where updates and models are kept: `file:DIR`")
+    keystore_url: str = _setting(
+        "sqlite:///./keys/subjects.db", "Key store, apart from the database", secret=True
+    )
+    state_url: str = _setting("file:./keys/state", "Facts that only grow and are never restored: `file:DIR`")
+    master_key: str = _setting(
+        "", "Master key, 64 hex digits; empty: `./keys/master.key` is made", secret=True
+    )
+    queue_url: str = _setting("", "Empty: the embedded queue on the outbox table")
+    engine: str = _setting("local", "Aggregation engine: `local` threads")
+    engine_threads: int = _setting(2, "Threads of the local engine")
+    issuer: str = _setting("", "Issuer of own tokens and receipts; empty: the public URL")
+    public_url: str = _setting("", "Absolute URL of the gateway, for links outside HTTP answers")
+    log_origin: str = _setting(
+        "", "Origin line of checkpoints; empty: made at first start and kept in the state"
+    )
+    siem_sinks: str = _setting(
+        "file:./siem.jsonl", "Comma-separated SIEM sinks: `file:PATH`, `syslog+tcp://HOST:PORT`"
+    )
+    evaluate: str = _setting("", "The operator's evaluation of a model: `module:function`")
+    evaluate_timeout_s: float = _setting(300.0, "Time limit of one evaluation")
+    token_ttl_s: int = _setting(900, "Life of an access token")
+    registration_ttl_s: int = _setting(30 * 86_400, "Life of a registration token")
+    rate_limits: str = _setting(
+        "models=10/minute;updates=5/minute;rounds=20/minute;register=100/minute;auth_failures=30/minute",
+        "Requests per client and route class",
+    )
+    max_update_bytes: int = _setting(4 << 30, "Largest update or model body accepted")
+    blob_grace_s: float = _setting(3600.0, "A blob that no row names is removed after this time")
+    max_json_bytes: int = _setting(1 << 20, "Largest JSON body accepted")
+    web_threads: int = _setting(16, "Request threads of a web process")
+    upload_threads: int = _setting(8, "Uploads at the same time; more get 503 with Retry-After")
+    sequencer_interval_s: float = _setting(0.05, "Pause between two batches of the sequencer")
+    worker_interval_s: float = _setting(0.1, "Pause between two looks of the worker")
+    receipt_max_delay_s: int = _setting(86_400, "Promise of a receipt: in the log within this time")
+    controller: str = _setting("", "Name and contact of the controller, for answers under Art. 15")
+    trusted_proxy: bool = _setting(False, "Take the client address from X-Forwarded-For of the TLS front")
+    certificates_dir: str = _setting("./certificates", "Configuration, work and log directories of certbot")
+    acme_server: str = _setting("https://acme-v02.api.letsencrypt.org/directory", "ACME directory URL")
+    certificate_deploy_hook: str = _setting(
+        "nginx -s reload", "Command that makes nginx take a renewed certificate"
+    )
+    crash_at: str = _setting("", "Named point where the process kills itself; for crash tests alone")
+
+
+def load_config(environ: Mapping[str, str] | None = None, toml_path: Path | None = None) -> Config:
+    """The settings in force: the environment first, then the TOML file, then the defaults.
+
+    Args:
+        environ: the environment; `os.environ` when not given.
+        toml_path: the file; `./fl-gateway.toml` when not given, and no error when that is missing.
+
+    Raises:
+        ConfigError: an unknown name, an unreadable file, or a value of the wrong form.
+    """
+    env = os.environ if environ is None else environ
+    values = {**_from_toml(toml_path), **_from_environment(env)}
+    return Config(**{name: _typed(name, raw) for name, raw in values.items()})
+
+
+def _names() -> frozenset[str]:
+    return frozenset(f.name for f in fields(Config))
+
+
+def _from_toml(path: Path | None) -> dict[str, Any]:
+    chosen = path or Path("fl-gateway.toml")
+    if path is None and not chosen.exists():
+        return {}
+    try:
+        table = tomllib.loads(chosen.read_text("utf-8"))
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{chosen} cannot be read: {error}") from error
+    for name in table:
+        if name not in _names():
+            raise ConfigError(f"{chosen} sets {name}, which is no setting; the docs list them all")
+    return table
+
+
+def _from_environment(env: Mapping[str, str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name in _names():
+        direct, by_file = env.get(PREFIX + name.upper()), env.get(f"{PREFIX}{name.upper()}_FILE")
+        if direct is not None and by_file is not None:
+            raise ConfigError(f"{PREFIX}{name.upper()} and its _FILE form are both set: keep one")
+        if by_file is not None:
+            found[name] = _read_secret(name, by_file)
+        elif direct is not None:
+            found[name] = direct
+    return found
+
+
+def _read_secret(name: str, path: str) -> str:
+    try:
+        return Path(path).read_text("utf-8").strip()
+    except OSError as error:
+        raise ConfigError(f"{PREFIX}{name.upper()}_FILE cannot be read: {error.strerror}") from error
+
+
+def _typed(name: str, raw: Any) -> Any:
+    kind = {"int": int, "float": float, "bool": bool}.get(str(Config.__annotations__[name]), str)
+    try:
+        return TypeAdapter(kind).validate_python(raw)
+    except ValidationError as error:
+        # The value itself is not repeated: it may be a secret.
+        raise ConfigError(f"{PREFIX}{name.upper()} must be a {kind.__name__}") from error

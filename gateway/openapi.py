@@ -1,0 +1,204 @@
+"""What each route takes and gives, said once beside its view; the OpenAPI 3.1 document is made from it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import wraps
+from typing import Any, TypeVar
+
+from flask import Flask
+
+from gateway.errors import GatewayError
+from gateway.wire import adapter
+
+View = TypeVar("View", bound=Callable[..., Any])
+_OPERATION = "flg_operation"
+
+
+class Media(StrEnum):
+    """Bodies that are not JSON."""
+
+    BINARY = "application/octet-stream"
+    FORM = "application/x-www-form-urlencoded"
+    TEXT = "text/plain"
+    ZIP = "application/zip"
+    JSON = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """A route's promise: who may call it, what it takes, what it answers."""
+
+    summary: str
+    scopes: tuple[str, ...]
+    body: type | Media | None
+    answers: Mapping[int, type | Media | None]
+    errors: tuple[type[GatewayError], ...]
+    headers: tuple[str, ...]
+    limit: str | None
+
+
+def operation(
+    summary: str,
+    *,
+    scopes: tuple[str, ...] = (),
+    body: type | Media | None = None,
+    answers: Mapping[int, type | Media | None],
+    errors: tuple[type[GatewayError], ...] = (),
+    headers: tuple[str, ...] = (),
+    limit: str | None = None,
+) -> Callable[[View], View]:
+    """Declare a view's promise and keep its first half: token, scope and rate limit are checked before it runs.
+
+    Args:
+        summary: one sentence for the document.
+        scopes: a token with any of these may call it; empty: no token is needed.
+        body: the JSON body's dataclass, or the medium of another body.
+        answers: by status, the answer's dataclass or medium.
+        errors: refusals beside those that every route may give.
+        headers: request headers that the view reads.
+        limit: the class of `FLG_RATE_LIMITS` that counts for it.
+    """
+    promise = Operation(summary, scopes, body, answers, errors, headers, limit)
+
+    def mark(view: View) -> View:
+        @wraps(view)
+        def guarded(*args: Any, **kwargs: Any) -> Any:
+            from gateway.auth.admission import admit
+
+            admit(promise.scopes, promise.limit)
+            return view(*args, **kwargs)
+
+        setattr(guarded, _OPERATION, promise)
+        return guarded  # type: ignore[return-value]
+
+    return mark
+
+
+def promise_of(view: Callable[..., Any]) -> Operation | None:
+    """What a view promises, or None for one that is not part of the API."""
+    found: Operation | None = getattr(view, _OPERATION, None)
+    return found
+
+
+def document(app: Flask, *, version: str) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of an application's routes."""
+    schemas: dict[str, Any] = {"Problem": _PROBLEM}
+    paths: dict[str, dict[str, Any]] = {}
+    for rule in sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule):
+        promise = promise_of(app.view_functions[rule.endpoint])
+        if promise is None:
+            continue
+        path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
+        for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
+            paths.setdefault(path, {})[method.lower()] = _described(rule, promise, schemas)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "fl-gateway",
+            "version": version,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "basic": {"type": "http", "scheme": "basic"},
+            },
+        },
+    }
+
+
+def _described(rule: Any, promise: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "operationId": rule.endpoint.replace(".", "_"),
+        "summary": promise.summary,
+        "parameters": _parameters(rule, promise),
+        "responses": _responses(promise, schemas),
+        "security": [{"bearer": [scope]} for scope in promise.scopes],
+    }
+    if promise.body is not None:
+        described["requestBody"] = {"required": True, "content": _content(promise.body, schemas)}
+    if promise.limit:
+        described["x-rate-limit"] = promise.limit
+    return described
+
+
+def _parameters(rule: Any, promise: Operation) -> list[dict[str, Any]]:
+    kinds = {"int": {"type": "integer"}, "uuid": {"type": "string", "format": "uuid"}}
+    inside = [
+        {"name": name, "in": "path", "required": True, "schema": kinds.get(kind, {"type": "string"})}
+        for kind, name in re.findall(r"<(?:(\w+):)?(\w+)>", rule.rule)
+    ]
+    return inside + [
+        {"name": name, "in": "header", "required": False, "schema": {"type": "string"}}
+        for name in promise.headers
+    ]
+
+
+def _responses(promise: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
+    good: dict[str, Any] = {
+        str(status): {"description": promise.summary, **_with_content(kind, schemas)}
+        for status, kind in promise.answers.items()
+    }
+    codes: dict[int, list[str]] = {}
+    for error in promise.errors:
+        codes.setdefault(error.status, []).append(error.code)
+    if promise.scopes:
+        codes.setdefault(401, []).append("UNAUTHORIZED")
+        codes.setdefault(403, []).append("INSUFFICIENT_SCOPE")
+    problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    bad = {
+        str(status): {"description": " or ".join(said), "content": problem} for status, said in codes.items()
+    }
+    return {**good, **{status: value for status, value in bad.items() if status not in good}}
+
+
+def _with_content(kind: type | Media | None, schemas: dict[str, Any]) -> dict[str, Any]:
+    return {"content": _content(kind, schemas)} if kind is not None else {}
+
+
+def _content(kind: type | Media, schemas: dict[str, Any]) -> dict[str, Any]:
+    if isinstance(kind, Media):
+        plain = {"type": "object"} if kind in (Media.JSON, Media.FORM) else {"type": "string"}
+        return {kind.value: {"schema": plain}}
+    schema = adapter(kind).json_schema(by_alias=False, ref_template="#/components/schemas/{model}")
+    schemas.update(schema.pop("$defs", {}))
+    schemas[kind.__name__] = schema
+    return {"application/json": {"schema": {"$ref": f"#/components/schemas/{kind.__name__}"}}}
+
+
+_PROBLEM: dict[str, Any] = {
+    "type": "object",
+    "description": "A problem document (RFC 9457)",
+    "required": ["type", "title", "status", "detail", "code", "error"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "code": {"type": "string"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {"pointer": {"type": "string"}, "detail": {"type": "string"}},
+            },
+        },
+        "error": {
+            "type": "object",
+            "required": ["code", "message", "details", "request_id", "timestamp"],
+            "properties": {
+                "code": {"type": "string"},
+                "message": {"type": "string"},
+                "details": {"type": "object"},
+                "request_id": {"type": "string"},
+                "timestamp": {"type": "string", "format": "date-time"},
+            },
+        },
+    },
+}

@@ -1,0 +1,115 @@
+"""The one place where errors become answers: RFC 9457 problem documents, made from codes and declared facts alone."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from flask import Flask, Response, g, request
+from sqlalchemy.exc import OperationalError
+from werkzeug.exceptions import HTTPException
+
+from aggregation.errors import AggregationError, BadFormat, PolicyError
+from compliance.errors import ComplianceError
+from gateway.auth.refusals import record_refusal
+from gateway.errors import (
+    BadRequest,
+    Busy,
+    GatewayError,
+    InvalidModelFormat,
+    NotFound,
+    PayloadTooLarge,
+    ValidationFailed,
+)
+from gateway.services import current_services
+from gateway.wire import json_response
+
+log = logging.getLogger(__name__)
+AUDITED = frozenset({401, 403, 409, 413, 422, 429})
+
+
+def install_problems(app: Flask) -> None:
+    """Answer every error of the application with a problem document."""
+    app.register_error_handler(GatewayError, _answer)
+    app.register_error_handler(AggregationError, lambda error: _answer(_from_aggregation(error)))
+    app.register_error_handler(ComplianceError, lambda error: _answer(_from_compliance(error)))
+    app.register_error_handler(HTTPException, lambda error: _answer(_from_http(error)))
+    app.register_error_handler(OperationalError, _database_away)
+    app.register_error_handler(Exception, _unforeseen)
+
+
+def problem(error: GatewayError) -> dict[str, Any]:
+    """The problem document of a refusal, with the member `error` for clients of the older data format."""
+    stamp = current_services().clock().isoformat().replace("+00:00", "Z")
+    errors = error.errors if isinstance(error, ValidationFailed) else None
+    details = dict(error.facts) if errors is None else {"errors": errors}
+    document = {
+        "type": f"urn:fl-gateway:problem:{error.code.lower().replace('_', '-')}",
+        "title": error.title,
+        "status": error.status,
+        "detail": error.detail,
+        "code": error.code,
+        "error": {
+            "code": error.code,
+            "message": error.detail,
+            "details": details,
+            "request_id": g.get("request_id", ""),
+            "timestamp": stamp,
+        },
+    }
+    return document if errors is None else {**document, "errors": errors}
+
+
+def _answer(error: GatewayError) -> Response:
+    if error.status in AUDITED:
+        record_refusal(error)
+    response = json_response(problem(error), error.status, error.headers)
+    response.mimetype = "application/problem+json"
+    if request.content_length or "Transfer-Encoding" in request.headers:
+        # What is left of a refused body is not read; the connection cannot serve another request.
+        response.headers["Connection"] = "close"
+    return response
+
+
+def _from_aggregation(error: AggregationError) -> GatewayError:
+    if isinstance(error, BadFormat):
+        return InvalidModelFormat(str(error), tensor=error.tensor, reason=error.reason)
+    if isinstance(error, PolicyError):
+        return ValidationFailed([{"pointer": f"/{error.field.replace('.', '/')}", "detail": str(error)}])
+    log.error("aggregation failed: %s", error.code)
+    return GatewayError()
+
+
+def _from_compliance(error: ComplianceError) -> GatewayError:
+    status = getattr(error, "status", 409)
+    found = GatewayError(str(error))
+    found.status, found.code, found.title = status, error.code, type(error).__name__
+    return found
+
+
+def _from_http(error: HTTPException) -> GatewayError:
+    if error.code == 404:
+        return NotFound("There is no such route or object")
+    if error.code == 413:
+        return PayloadTooLarge()
+    if error.code == 400:
+        return BadRequest()
+    found = GatewayError(error.name)
+    found.status = error.code or 500
+    found.code, found.title = error.name.upper().replace(" ", "_"), error.name
+    return found
+
+
+def _database_away(error: OperationalError) -> Response:
+    log.error("the database did not answer: %s", type(error.orig).__name__)
+    return _answer(Busy("The database does not answer: try again later"))
+
+
+def _unforeseen(error: Exception) -> Response:
+    # The text of an unforeseen error may carry a value of somebody's: only its kind and place are logged.
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    where = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else "unknown"
+    log.error("unforeseen %s at %s, request %s", type(error).__name__, where, g.get("request_id", ""))
+    return _answer(GatewayError())

@@ -1,0 +1,99 @@
+"""What a start, and every minute after it, puts right: the union of state and ledger, old seeds, nameless blobs."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from sqlalchemy import Connection, select
+
+from gateway.rounds.freezing import fail
+from gateway.rounds.ledger import Line, LineStatus, insist_spent, mechanism_from_json
+from gateway.rounds.record import OPEN_STATUSES, RoundStatus, open_rounds
+from gateway.services import Services
+from gateway.storage.database import reading
+from gateway.tables import client_updates, model_versions, models, privacy_ledger, rounds
+
+log = logging.getLogger(__name__)
+ORPHAN_AGE_S = 60.0
+
+
+class OrphanSeeds:
+    """Seeds that no ledger line names, and since when: a reservation may be about to commit."""
+
+    def __init__(self) -> None:
+        self._since: dict[str, float] = {}
+
+    def ripe(self, orphans: set[str]) -> set[str]:
+        """Those of the orphans that were already seen a minute ago."""
+        now = time.monotonic()
+        self._since = {seed: self._since.get(seed, now) for seed in orphans}
+        return {seed for seed, since in self._since.items() if now - since >= ORPHAN_AGE_S}
+
+
+def unite_spends(services: Services) -> int:
+    """Make every release whose seed was ever opened count as spent, whatever a restored database says (RULES 1).
+
+    Returns how many lines that changed.
+    """
+    changed = 0
+    with reading(services.engine) as conn:
+        known_models = set(conn.execute(select(models.c.model_id)).scalars())
+        waiting = {found.ledger_id: found for found in open_rounds(conn) if found.ledger_id}
+    for spend in services.state.spends():
+        found = waiting.get(spend.ledger_id)
+        if spend.model_id not in known_models or (found and found.status is RoundStatus.AGGREGATING):
+            continue  # an interrupted release draws the same noise again
+        if found:
+            fail(services, found, "RESTORED_AFTER_SPEND")
+        line = Line(
+            spend.ledger_id,
+            spend.model_id,
+            spend.round_number,
+            LineStatus.SPENT,
+            mechanism_from_json(spend.mechanism),
+            spend.mechanism["unit"],
+        )
+        with services.engine.begin() as conn:
+            changed += insist_spent(conn, line, services.clock())
+    return changed
+
+
+def destroy_settled_seeds(services: Services, orphans: OrphanSeeds) -> int:
+    """Destroy the seeds of rounds completed, failed or never reserved (RULES 7); returns how many."""
+    seeds = set(services.keystore.seeds())
+    if not seeds:
+        return 0
+    with reading(services.engine) as conn:
+        open_lines = set(
+            conn.execute(select(rounds.c.ledger_id).where(rounds.c.status.in_(OPEN_STATUSES))).scalars()
+        )
+        known = set(
+            conn.execute(
+                select(privacy_ledger.c.ledger_id).where(privacy_ledger.c.ledger_id.in_(seeds))
+            ).scalars()
+        )
+    settled = (seeds & known) - open_lines
+    doomed = settled | orphans.ripe(seeds - known)
+    for seed in doomed:
+        services.keystore.destroy_seed(seed)
+    return len(doomed)
+
+
+def sweep_blobs(services: Services) -> int:
+    """Remove uploads that were cut off, and blobs that no row names, once they are older than the grace period."""
+    grace_s = services.config.blob_grace_s
+    limit = time.time() - grace_s
+    swept = services.blobs.sweep_incoming(older_than_s=grace_s)
+    old = [name for name in services.blobs.names() if services.blobs.modified_at(name) <= limit]
+    with reading(services.engine) as conn:
+        for name in old:
+            if not _is_named(conn, name):
+                swept += services.blobs.delete(name)
+    return swept
+
+
+def _is_named(conn: Connection, name: str) -> bool:
+    of_update = select(client_updates.c.update_id).where(client_updates.c.blob_id == name)
+    of_model = select(model_versions.c.version_id).where(model_versions.c.model_blob_url == f"blob:{name}")
+    return any(conn.execute(query.limit(1)).first() is not None for query in (of_update, of_model))

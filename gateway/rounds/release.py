@@ -1,0 +1,216 @@
+"""From a frozen cohort to a published model: sums, noise, evaluation, and ONE transaction that publishes all of it.
+
+A release that was killed anywhere runs again and draws the same noise: the noise key is derived from the sealed
+seed and the frozen cohort (RULES 5). The spend is written into the state before the seed is opened (RULES 1, 8).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from typing import Any
+
+from sqlalchemy import Connection, select, update
+
+from aggregation import engines
+from aggregation.accountant import ADJACENCY, decimal_up
+from aggregation.combine import UpdateSource
+from aggregation.errors import AggregationError
+from aggregation.noise import noise_key
+from aggregation.policy import Policy
+from audit.entry import Draft
+from audit.errors import KeyDestroyed
+from audit.events import EventType
+from compliance.errors import SeedGone
+from gateway.rounds.evaluation import Evaluation, evaluate
+from gateway.rounds.freezing import fail
+from gateway.rounds.ledger import LineStatus, mechanism_json, read_lines, settle, spent_epsilon
+from gateway.rounds.lineage import (
+    ModelVersion,
+    add_version,
+    find_lineage,
+    find_version,
+    lock_lineage,
+    next_version,
+)
+from gateway.rounds.record import Round, RoundStatus, UpdateStatus, lock_round
+from gateway.services import Services
+from gateway.storage.blobs import BlobCorrupt, ClearReader
+from gateway.storage.database import reading
+from gateway.storage.state import Spend
+from gateway.tables import client_updates, rounds
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """The new model's bytes, durable under a name that a repetition would give them again."""
+
+    blob_id: str
+    checksum: str
+    size_bytes: int
+    certificate: dict[str, Any]
+    evaluation: Evaluation
+
+
+def release(services: Services, found: Round) -> None:
+    """Make the round's model, or fail the round with a reason; safe to repeat after a crash anywhere."""
+    try:
+        written = _write_model(services, found)
+    except SeedGone:
+        fail(services, found, "SEED_GONE")
+    except (KeyDestroyed, BlobCorrupt, FileNotFoundError):
+        fail(services, found, "UPDATE_UNREADABLE")
+    except AggregationError as error:
+        log.error("round %s cannot be aggregated: %s", found.round_number, error.code)
+        fail(services, found, error.code)
+    else:
+        _publish(services, found, written)
+    if found.ledger_id:
+        services.keystore.destroy_seed(found.ledger_id)
+
+
+def _write_model(services: Services, found: Round) -> _Written:
+    policy = Policy.from_canonical(json.dumps(found.policy))
+    with reading(services.engine) as conn:
+        base = find_version(conn, found.base_version)
+        rows = _cohort_rows(conn, found)
+    key = _open_noise(services, found) if policy.is_noised else None
+    blob_id = sha256(f"model|{found.model_id}|{found.round_number}".encode()).hexdigest()[:32]
+    blob = services.blobs.incoming(blob_id)
+    try:
+        with ExitStack() as stack:
+            made = engines.local.aggregate(
+                policy,
+                stack.enter_context(ClearReader(services.blobs.path(base.blob_id))).read_at,
+                [_source(services, stack, row) for row in rows],
+                write=blob.write,
+                noise_key=key,
+                threads=services.config.engine_threads,
+            )
+        services.crash("round.noised")
+        blob.keep()
+    except BaseException:
+        blob.discard()
+        raise
+    services.crash("round.model_blob")
+    path, limit_s = services.blobs.path(blob_id), services.config.evaluate_timeout_s
+    evaluation = evaluate(services.config.evaluate, path, timeout_s=limit_s)
+    return _Written(blob_id, made.checksum, made.size_bytes, made.certificate.details(), evaluation)
+
+
+def _cohort_rows(conn: Connection, found: Round) -> list[Any]:
+    query = select(client_updates).where(client_updates.c.round_id == found.round_id)
+    by_id = {row.update_id: row for row in conn.execute(query)}
+    missing = [update_id for update_id in found.cohort if update_id not in by_id]
+    if missing:
+        raise FileNotFoundError(f"{len(missing)} updates of the frozen cohort")
+    return [by_id[update_id] for update_id in found.cohort]
+
+
+def _open_noise(services: Services, found: Round) -> bytes:
+    """The noise key of the frozen cohort; from here on the spend counts, whatever happens."""
+    if found.ledger_id is None:
+        raise SeedGone(str(found.round_number))
+    with reading(services.engine) as conn:
+        line = next(
+            (one for one in read_lines(conn, found.model_id) if one.ledger_id == found.ledger_id), None
+        )
+    if line is None:
+        raise SeedGone(found.ledger_id)
+    told = mechanism_json(line.mechanism, line.unit)
+    services.state.add_spend(Spend(found.ledger_id, found.model_id, found.round_number, told))
+    seed = services.keystore.open_seed(found.ledger_id)
+    return noise_key(seed, found.cohort, found.model_id, found.policy_hash)
+
+
+def _source(services: Services, stack: ExitStack, row: Any) -> UpdateSource:
+    def opened(column: str) -> Any:
+        return services.sealer.open_column(row._mapping[column], "client_updates", column, row.update_id)
+
+    reader = services.blobs.reader(row.blob_id, services.sealer.blob_key(row.blob_key, row.blob_id))
+    stack.enter_context(reader)
+    samples = opened("training_metrics").get("num_samples")
+    weight = samples if isinstance(samples, int) and not isinstance(samples, bool) and samples > 0 else 1
+    return UpdateSource(row.update_id, reader.read_at, norm=float(opened("norm")), weight=weight)
+
+
+def _publish(services: Services, found: Round, written: _Written) -> None:
+    """Model version, round, ledger line and entries in one transaction, once, whoever is first."""
+    now = services.clock()
+    with reading(services.engine) as conn:
+        lineage = find_lineage(conn, found.model_id)
+        version = _version(found, written, next_version(conn, lineage), now)
+        spent = decimal_up(spent_epsilon(lineage, read_lines(conn, found.model_id)))
+    entries = _entries(services, found, written, version, spent)
+    with services.engine.begin() as conn:
+        if lock_round(conn, found.round_id).status is not RoundStatus.AGGREGATING:
+            return  # another worker published the same bytes
+        lock_lineage(conn, found.model_id)
+        add_version(conn, version, certificate=written.certificate)
+        _complete(conn, found, version, now)
+        if found.ledger_id:
+            settle(conn, found.ledger_id, LineStatus.SPENT, now)
+        services.trail.write(conn, *entries)
+    services.crash("round.published")
+
+
+def _version(found: Round, written: _Written, name: str, now: datetime) -> ModelVersion:
+    return ModelVersion(
+        version=name,
+        model_id=found.model_id,
+        round_number=found.round_number,
+        blob_id=written.blob_id,
+        checksum=written.checksum,
+        size_bytes=written.size_bytes,
+        accuracy=written.evaluation.accuracy,
+        loss=written.evaluation.loss,
+        created_at=now,
+    )
+
+
+def _complete(conn: Connection, found: Round, version: ModelVersion, now: datetime) -> None:
+    conn.execute(
+        update(rounds)
+        .where(rounds.c.round_id == found.round_id)
+        .values(status=RoundStatus.COMPLETED.value, completed_at=now, result_version=version.version)
+    )
+    conn.execute(
+        update(client_updates)
+        .where(client_updates.c.update_id.in_(found.cohort))
+        .values(status=UpdateStatus.COUNTED.value)
+    )
+
+
+def _entries(
+    services: Services, found: Round, written: _Written, version: ModelVersion, spent: str
+) -> list[Draft]:
+    facts = {
+        "round_number": found.round_number,
+        "model_id": found.model_id,
+        "result_version": version.version,
+        "checksum": version.checksum,
+        "policy_hash": found.policy_hash,
+        "cohort_size": len(found.cohort),
+        **written.certificate,
+    }
+    resource = f"round/{found.round_number}"
+    entries = [services.trail.draft(EventType.ROUND_COMPLETED, resource=resource, details=facts)]
+    if found.ledger_id:
+        told = {
+            "round_number": found.round_number,
+            "model_id": found.model_id,
+            "state": LineStatus.SPENT.value,
+            "epsilon_spent": spent,
+            "unit": found.policy["unit"],
+            "mechanism": found.policy["mechanism"],
+            "noise_multiplier": written.certificate["noise_multiplier"],
+            "adjacency": ADJACENCY,
+        }
+        entries.append(services.trail.draft(EventType.PRIVACY_SPENT, resource=resource, details=told))
+    return entries

@@ -1,0 +1,163 @@
+"""The state (RULES 1): facts that only grow and are never restored, each fsynced before it counts.
+
+One directory: the last signed checkpoint, the ids of erased keys, the spends whose seed was opened, the log's
+origin, and the epoch that clears caches. Writers take one advisory lock; readers need none.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import mmap
+import os
+import struct
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from audit.errors import StateConflict
+from audit.sequencer import SignedTree
+from gateway.errors import ConfigError
+from gateway.storage.durable import replace_file, sync_directory
+
+_EPOCH = struct.Struct("<Q")
+
+
+@dataclass(frozen=True, slots=True)
+class Spend:
+    """A release whose seed was opened: its mechanism counts for ever, whatever a restored database says."""
+
+    ledger_id: str
+    model_id: str
+    round_number: int
+    mechanism: dict[str, Any]
+
+
+class FileState:
+    """The state in a directory; safe for several processes of one machine."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._epoch_map = _map_epoch(directory / "epoch")
+
+    def last_checkpoint(self) -> SignedTree | None:
+        """The largest tree that was ever signed, or None before the first."""
+        path = self._directory / "checkpoint.json"
+        if not path.exists():
+            return None
+        told = json.loads(path.read_bytes())
+        return SignedTree(told["origin"], told["size"], bytes.fromhex(told["root"]))
+
+    def advance_checkpoint(self, expected: SignedTree | None, new: SignedTree) -> None:
+        """Remember a larger tree, if the last one is still the expected one.
+
+        Raises:
+            StateConflict: another signer was here, or the new tree is smaller.
+        """
+        with self._locked():
+            if self.last_checkpoint() != expected or (expected and new.size < expected.size):
+                raise StateConflict("the last signed checkpoint is another one")
+            told = {"origin": new.origin, "size": new.size, "root": new.root.hex()}
+            replace_file(self._directory / "checkpoint.json", json.dumps(told).encode())
+
+    def erased_keys(self) -> frozenset[str]:
+        """The ids of every subject key that an erasure destroyed."""
+        return frozenset(self._lines("erased-keys.log"))
+
+    def add_erased_keys(self, key_ids: Iterable[str]) -> None:
+        """Write down, for ever, that these keys are to be destroyed."""
+        self._append("erased-keys.log", list(key_ids))
+
+    def spends(self) -> list[Spend]:
+        """Every release whose seed was opened, in order."""
+        return [Spend(**json.loads(line)) for line in self._lines("spends.jsonl")]
+
+    def add_spend(self, spend: Spend) -> None:
+        """Write down that a release's noise is about to be drawn; the same release twice counts once."""
+        told = {
+            "ledger_id": spend.ledger_id,
+            "model_id": spend.model_id,
+            "round_number": spend.round_number,
+            "mechanism": spend.mechanism,
+        }
+        with self._locked():
+            if all(known.ledger_id != spend.ledger_id for known in self.spends()):
+                self._append_unlocked("spends.jsonl", [json.dumps(told, sort_keys=True)])
+
+    def origin(self, wished: str) -> str:
+        """The log's origin: fixed at the first start, the same for ever.
+
+        Raises:
+            ConfigError: the configuration wishes another origin than the log has.
+        """
+        path = self._directory / "origin"
+        with self._locked():
+            if not path.exists():
+                replace_file(path, (wished or f"fl-gateway/{os.urandom(4).hex()}").encode())
+        kept = path.read_text("utf-8")
+        if wished and wished != kept:
+            raise ConfigError(f"FLG_LOG_ORIGIN is {wished}, but this log's origin is {kept} for ever")
+        return kept
+
+    def epoch(self) -> int:
+        """The revocation epoch; a changed value says that cached keys and tokens are to be dropped."""
+        return int(_EPOCH.unpack_from(self._epoch_map)[0])
+
+    def bump_epoch(self) -> int:
+        """Make every process drop its caches."""
+        with self._locked():
+            value = self.epoch() + 1
+            _EPOCH.pack_into(self._epoch_map, 0, value)
+            self._epoch_map.flush()
+        return value
+
+    def _lines(self, name: str) -> list[str]:
+        path = self._directory / name
+        if not path.exists():
+            return []
+        text = path.read_text("utf-8")
+        return text[: text.rfind("\n") + 1].splitlines()  # a torn last line was never acknowledged
+
+    def _append(self, name: str, lines: list[str]) -> None:
+        with self._locked():
+            self._append_unlocked(name, lines)
+
+    def _append_unlocked(self, name: str, lines: list[str]) -> None:
+        path = self._directory / name
+        kept = self._lines(name)
+        whole = len("".join(f"{line}\n" for line in kept).encode())
+        with path.open("ab") as file:
+            file.truncate(whole)
+            file.write("".join(f"{line}\n" for line in lines).encode())
+            file.flush()
+            os.fsync(file.fileno())
+        sync_directory(self._directory)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with (self._directory / "lock").open("wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+def _map_epoch(path: Path) -> mmap.mmap:
+    with path.open("ab") as file:
+        if file.tell() < _EPOCH.size:
+            file.write(bytes(_EPOCH.size - file.tell()))
+    with path.open("r+b") as file:
+        return mmap.mmap(file.fileno(), _EPOCH.size)
+
+
+def open_state(url: str) -> FileState:
+    """The state that `FLG_STATE_URL` names.
+
+    Raises:
+        ConfigError: it is not of the form `file:DIR`.
+    """
+    scheme, _, path = url.partition(":")
+    if scheme != "file" or not path:
+        raise ConfigError("FLG_STATE_URL must have the form file:DIR")
+    return FileState(Path(path))

@@ -1,0 +1,194 @@
+"""The gateway's own tables: the specification's (section 3.1) with what the promises add, all in the data map."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from audit.datamap import UtcDateTime, impersonal, personal
+
+metadata = MetaData()
+Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+Id = Uuid(as_uuid=False)
+
+clients = Table(
+    "clients",
+    metadata,
+    Column("client_id", Id, primary_key=True, info=personal("identifier", "names a client, at random")),
+    Column("subject_id", Id, nullable=False, info=personal("identifier", "whose client it is")),
+    Column("role", String(16), nullable=False, info=personal("access", "which scopes it may get")),
+    Column("name", Json, info=personal("identifier", "what its owner calls it; sealed")),
+    Column("name_index", String(64), info=personal("identifier", "finds it by name; keyed HMAC")),
+    Column("device", Json, info=personal("device", "platform and capabilities; sealed")),
+    Column("public_key", Json, info=personal("identifier", "checks its signatures; sealed")),
+    Column("auth_method", String(32), nullable=False, info=impersonal("how it proves itself")),
+    Column("secret_hash", String(64), info=personal("access", "SHA-256 of its secret")),
+    Column("api_key_hash", String(64), unique=True, info=personal("access", "SHA-256 of its API key")),
+    Column("status", String(16), nullable=False, info=impersonal("active, suspended or revoked")),
+    Column("registered_at", UtcDateTime, nullable=False, info=personal("access", "since when it takes part")),
+    Column("last_seen_at", UtcDateTime, info=personal("access", "whether it is still there")),
+    Index("clients_subject", "subject_id"),
+    Index("clients_name", "name_index"),
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("token_hash", String(64), primary_key=True, info=personal("access", "SHA-256 of a bearer token")),
+    Column(
+        "client_id",
+        Id,
+        ForeignKey("clients.client_id", ondelete="CASCADE"),
+        nullable=False,
+        info=personal("identifier", "whose token it is"),
+    ),
+    Column("scope", Text, nullable=False, info=impersonal("what the token allows")),
+    Column("kind", String(16), nullable=False, info=impersonal("access or registration")),
+    Column("issued_at", UtcDateTime, nullable=False, info=personal("access", "when it was issued")),
+    Column("expires_at", UtcDateTime, nullable=False, info=impersonal("when it ends")),
+    Index("tokens_client", "client_id"),
+    Index("tokens_expiry", "expires_at"),
+)
+
+models = Table(
+    "models",
+    metadata,
+    Column("model_id", Id, primary_key=True, info=impersonal("names a model lineage")),
+    Column("name", String(200), nullable=False, info=impersonal("what the operator calls the lineage")),
+    Column("major", Integer, nullable=False, unique=True, info=impersonal("first number of its versions")),
+    Column("schema", Json, nullable=False, info=impersonal("tensor names, dtypes and shapes")),
+    Column("epsilon_budget", String(40), info=impersonal("privacy budget, decimal; null: no DP rounds")),
+    Column("delta", String(40), info=impersonal("delta of the budget, decimal")),
+    Column("ledger_version", BigInteger, nullable=False, info=impersonal("compare-and-set of the ledger")),
+    Column("current_version", String(20), info=impersonal("base of the next round")),
+    Column("created_at", UtcDateTime, nullable=False, info=impersonal("when it was registered")),
+)
+
+model_versions = Table(
+    "model_versions",
+    metadata,
+    Column("version_id", Integer, primary_key=True, info=impersonal("row number")),
+    Column("version", String(20), unique=True, nullable=False, info=impersonal("semantic version")),
+    Column(
+        "model_id", Id, ForeignKey("models.model_id"), nullable=False, info=impersonal("the lineage it is of")
+    ),
+    Column("round_number", Integer, info=impersonal("the round that made it; null for the first")),
+    Column("accuracy", Float, info=impersonal("by the operator's evaluation")),
+    Column("loss", Float, info=impersonal("by the operator's evaluation")),
+    Column("model_blob_url", Text, nullable=False, info=impersonal("where its bytes are")),
+    Column("created_at", UtcDateTime, nullable=False, info=impersonal("when it was published")),
+    Column("checksum", String(64), nullable=False, info=impersonal("SHA-256 of its bytes, public")),
+    Column("size_bytes", BigInteger, nullable=False, info=impersonal("length of its bytes")),
+    Column("certificate", Json, info=impersonal("what the aggregation proved")),
+    Index("model_versions_lineage", "model_id", "version_id"),
+    Index("model_versions_blob", "model_blob_url"),
+)
+
+rounds = Table(
+    "rounds",
+    metadata,
+    Column("round_id", Integer, primary_key=True, info=impersonal("row number")),
+    Column("round_number", Integer, unique=True, nullable=False, info=impersonal("names the round")),
+    Column("status", String(20), nullable=False, info=impersonal("state of the round")),
+    Column("started_at", UtcDateTime, nullable=False, info=impersonal("when it was created")),
+    Column("completed_at", UtcDateTime, info=impersonal("when it ended, well or not")),
+    Column("global_model_version", String(20), nullable=False, info=impersonal("the base of the round")),
+    Column("model_id", Id, ForeignKey("models.model_id"), nullable=False, info=impersonal("its lineage")),
+    Column("result_version", String(20), info=impersonal("the model that it made")),
+    Column("policy", Json, nullable=False, info=impersonal("aggregation and privacy policy")),
+    Column("policy_hash", String(64), nullable=False, info=impersonal("digest of the policy")),
+    Column("training_config", Json, nullable=False, info=impersonal("the operator's wishes for the clients")),
+    Column("deadline", UtcDateTime, nullable=False, info=impersonal("until when updates count")),
+    Column("planned_clients", Integer, nullable=False, info=impersonal("the planned count")),
+    Column("min_clients", Integer, nullable=False, info=impersonal("fewest updates that make a model")),
+    Column("closing", Boolean, nullable=False, info=impersonal("the operator closed it")),
+    Column("num_updates", Integer, info=impersonal("updates in the frozen cohort")),
+    Column("cohort", Json, info=impersonal("frozen ids of updates, which are random, in order")),
+    Column("frozen_at", UtcDateTime, info=impersonal("when the cohort was fixed")),
+    Column("ledger_id", Id, info=impersonal("its line in the privacy ledger")),
+    Column("failure", String(64), info=impersonal("why it failed, a code")),
+    Index("rounds_lineage_status", "model_id", "status"),
+    Index("rounds_status", "status"),
+)
+
+client_updates = Table(
+    "client_updates",
+    metadata,
+    Column("update_id", Id, primary_key=True, info=personal("contribution", "names an update, at random")),
+    Column(
+        "round_id",
+        Integer,
+        ForeignKey("rounds.round_id"),
+        nullable=False,
+        info=personal("contribution", "the round it counts in"),
+    ),
+    Column("client_id", Id, nullable=False, info=personal("identifier", "who sent it")),
+    Column("submitted_at", UtcDateTime, nullable=False, info=personal("contribution", "when it came")),
+    Column("update_size_bytes", BigInteger, nullable=False, info=personal("contribution", "its length")),
+    Column("training_metrics", Json, info=personal("contribution", "what the client reports; sealed")),
+    Column(
+        "status", String(16), nullable=False, info=personal("contribution", "accepted, counted or dropped")
+    ),
+    Column("blob_id", String(64), nullable=False, info=personal("contribution", "its blob, a random name")),
+    Column("blob_key", String(64), nullable=False, info=personal("contribution", "id of the blob's key")),
+    Column("norm", Json, nullable=False, info=personal("contribution", "its L2 norm; sealed")),
+    Column("receipt", Json, nullable=False, info=personal("contribution", "the signed receipt; sealed")),
+    Column("entry_id", Id, nullable=False, info=personal("contribution", "its entry in the log")),
+    UniqueConstraint("round_id", "client_id", name="client_updates_once"),
+    Index("client_updates_client", "client_id"),
+    Index("client_updates_round_status", "round_id", "status"),
+    Index("client_updates_blob", "blob_id"),
+)
+
+privacy_ledger = Table(
+    "privacy_ledger",
+    metadata,
+    Column("ledger_id", Id, primary_key=True, info=impersonal("names a line")),
+    Column("model_id", Id, nullable=False, info=impersonal("the lineage that pays")),
+    Column("round_number", Integer, nullable=False, info=impersonal("the release it pays for")),
+    Column("status", String(16), nullable=False, info=impersonal("reserved, spent or released")),
+    Column("mechanism", Json, nullable=False, info=impersonal("noise multiplier, sampling rate, count")),
+    Column("created_at", UtcDateTime, nullable=False, info=impersonal("when it was reserved")),
+    Column("updated_at", UtcDateTime, nullable=False, info=impersonal("when its state changed")),
+    Index("privacy_ledger_lineage", "model_id", "status"),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("message_id", Id, primary_key=True, info=impersonal("names a message")),
+    Column("queue", String(64), nullable=False, info=impersonal("where it goes")),
+    Column("body", Json, nullable=False, info=impersonal("a hint: round number, update id")),
+    Column("created_at", UtcDateTime, nullable=False, info=impersonal("when its effect was committed")),
+    Index("outbox_order", "queue", "created_at"),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column(
+        "key_hash", String(64), primary_key=True, info=personal("access", "client, route and key, hashed")
+    ),
+    Column("client_id", Id, nullable=False, info=personal("identifier", "whose request it was")),
+    Column("body_hmac", String(64), nullable=False, info=personal("access", "tells the same body again")),
+    Column("status", Integer, nullable=False, info=impersonal("status of the first answer")),
+    Column("answer", Json, nullable=False, info=personal("access", "the first answer; sealed")),
+    Column("created_at", UtcDateTime, nullable=False, info=impersonal("kept for 24 hours from here")),
+    Index("idempotency_keys_client", "client_id"),
+    Index("idempotency_keys_age", "created_at"),
+)

@@ -1,0 +1,60 @@
+"""The WSGI server: gunicorn with threads, strict framing, and limits on what comes from outside."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Flask
+from gunicorn.app.base import BaseApplication
+
+from gateway.app import create_app
+from gateway.auth.refusals import close_refusals
+from gateway.config import Config
+from gateway.services import EXTENSION, open_services
+
+HEADER_BYTES = 32_768
+
+
+class Web(BaseApplication):  # type: ignore[misc]
+    """The gateway under gunicorn; each worker process opens its own services after the fork.
+
+    Args:
+        config: the settings.
+        bind: gunicorn's address, such as `fd://3`.
+    """
+
+    def __init__(self, config: Config, bind: str) -> None:
+        self._config = config
+        self._bind = bind
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Gunicorn's own settings."""
+        settings: dict[str, Any] = {
+            "bind": self._bind,
+            "worker_class": "gthread",
+            "workers": 1,
+            "threads": self._config.web_threads,
+            "timeout": 120,
+            "graceful_timeout": 10,
+            "keepalive": 5,
+            "limit_request_field_size": HEADER_BYTES,
+            "loglevel": "warning",
+            "control_socket_disable": True,
+            "worker_exit": _close,
+        }
+        for name, value in settings.items():
+            if name in self.cfg.settings:
+                self.cfg.set(name, value)
+
+    def load(self) -> Flask:
+        """The application, in a worker process."""
+        self.app = create_app(open_services(self._config, part="web"))
+        return self.app
+
+
+def _close(_arbiter: Any, worker: Any) -> None:
+    app = getattr(worker.app, "app", None)
+    if app is not None:
+        close_refusals(app)
+        app.extensions[EXTENSION].close()

@@ -1,0 +1,189 @@
+"""The syslog sink against a real rsyslog, and against receivers that die (RFC 5424, RFC 6587, promise 6)."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from services.clock import FixedClock
+from services.pebble import free_port
+from services.rsyslog import Rsyslog, running_rsyslog
+from services.siem import fill_log, open_log, pseudonym
+from sqlalchemy import Engine
+
+from audit.siem import BadSink, Forwarder, SiemEvent, SinkDown, parse_sinks
+from audit.siem.syslog_sink import Confirmation, SyslogSink, frame
+
+LINE = re.compile(r'(\d) (\S+) \[flg@32473 seq="(\d+)" prevSeq="(-?\d+)"\] ?\ufeff?(\{.*\})')
+EVENT = SiemEvent(
+    7,
+    6,
+    {"event_type": "access.refused", "outcome": "denied", "time": "2026-11-24T12:00:00.000000Z", "x": "ü"},
+)
+
+
+@pytest.fixture
+def engine(sqlite_url: str) -> Iterator[Engine]:
+    """A database with an empty log."""
+    engine = open_log(sqlite_url)
+    yield engine
+    engine.dispose()
+
+
+def await_lines(rsyslog: Rsyslog, count: int) -> list[tuple[str, ...]]:
+    """The lines that rsyslog wrote, taken apart, once there are so many."""
+    deadline = time.monotonic() + 10
+    while len(rsyslog.lines()) < count and time.monotonic() < deadline:
+        time.sleep(0.05)
+    matches = [LINE.fullmatch(line) for line in rsyslog.lines()]
+    return [match.groups() for match in matches if match]
+
+
+def test_rsyslog_writes_every_entry_as_it_was_sent(engine: Engine, tmp_path: Path, clock: FixedClock) -> None:
+    """RFC 5424: severity, time, structured data and JSON of 300 entries, compared one by one."""
+    fill_log(engine, 300)
+    with running_rsyslog(tmp_path / "rsyslog", free_port()) as rsyslog:
+        (named,) = parse_sinks(f"syslog+tcp://127.0.0.1:{rsyslog.port}", hostname="fl.example.com")
+        forwarder = Forwarder(engine, named.sink, named.name, pseudonym, clock, batch=128)
+
+        while forwarder.run_once():
+            pass
+
+        lines = await_lines(rsyslog, 300)
+
+    assert [(int(seq), int(prev)) for _, _, seq, prev, _ in lines] == [(n, n - 1) for n in range(300)]
+    assert [severity for severity, *_ in lines[:3]] == ["6", "4", "3"]
+    assert {stamp for _, stamp, *_ in lines} == {"2026-11-24T12:00:00.000000Z"}
+    for number, (*_, message) in enumerate(lines):
+        event = json.loads(message)
+        assert (event["seq"], event["prev_seq"], event["entry"]["seq"]) == (number, number - 1, number)
+        assert event["entry"]["details"]["name"] == "Grüße"
+        assert event["entry"]["actor"] == {"pseudonym": "p-alive"}
+
+
+def test_the_longest_entry_passes_whole(engine: Engine, tmp_path: Path, clock: FixedClock) -> None:
+    """An entry of nearly 65,535 bytes is one message, not cut."""
+    fill_log(engine, 1, padding="x" * 64_000)
+    with running_rsyslog(tmp_path / "rsyslog", free_port()) as rsyslog:
+        Forwarder(engine, SyslogSink("127.0.0.1", rsyslog.port), "s", pseudonym, clock).run_once()
+        (line,) = await_lines(rsyslog, 1)
+
+    assert json.loads(line[-1])["entry"]["details"]["name"] == "Grüße" + "x" * 64_000
+
+
+def test_an_outage_loses_nothing_and_keeps_the_order(
+    engine: Engine, tmp_path: Path, clock: FixedClock
+) -> None:
+    """Promise 6: a receiver that is down while 1,000 entries come gets them all in order when it is back."""
+    fill_log(engine, 1000)
+    port, stop = free_port(), threading.Event()
+    forwarder = Forwarder(
+        engine, SyslogSink("127.0.0.1", port), "s", pseudonym, clock, batch=100, jitter=lambda: -0.9
+    )
+    running = threading.Thread(target=forwarder.run, args=(stop,))
+    running.start()
+    time.sleep(0.5)  # some attempts fail
+
+    with running_rsyslog(tmp_path / "rsyslog", port) as rsyslog:
+        lines = await_lines(rsyslog, 1000)
+    stop.set()
+    running.join(5)
+
+    assert [int(seq) for _, _, seq, _, _ in lines] == list(range(1000))
+
+
+def read_half_and_reset(connection: socket.socket) -> None:
+    """Dies in the middle of the batch, as a killed receiver with unread bytes does."""
+    connection.recv(1000)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+def read_nothing(connection: socket.socket) -> None:
+    """Hangs: its kernel takes the bytes, the program never does."""
+    time.sleep(1.5)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+@pytest.fixture
+def receiver(request: pytest.FixtureRequest) -> Iterator[int]:
+    """The port of a receiver that treats its first connection as the test says."""
+    behave: Callable[[socket.socket], None] = request.param
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=lambda: behave(server.accept()[0]), daemon=True).start()
+        yield server.getsockname()[1]
+
+
+@pytest.mark.parametrize("receiver", [read_half_and_reset, read_nothing], indirect=True)
+def test_a_batch_that_the_receiver_did_not_read_to_its_end_is_not_taken(receiver: int) -> None:
+    """Bytes in the other kernel are not yet read: without the receiver's own end the batch comes again."""
+    sink = SyslogSink("127.0.0.1", receiver, timeout_s=0.5)
+
+    with pytest.raises(SinkDown):
+        sink.deliver([EVENT] * 20)
+
+
+@pytest.mark.parametrize("receiver", [read_nothing], indirect=True)
+def test_a_receiver_that_never_closes_can_be_had_with_a_weaker_promise(receiver: int) -> None:
+    """?confirm=sent: what left us counts as taken."""
+    SyslogSink("127.0.0.1", receiver, timeout_s=0.5, confirmation=Confirmation.SENT).deliver([EVENT])
+
+
+def test_a_frame_counts_its_bytes_and_marks_its_text_as_utf8() -> None:
+    """RFC 6587 3.4.1 and RFC 5424 6: length in octets, priority of facility 13, BOM before the message."""
+    length, _, message = frame(EVENT, "host").partition(b" ")
+
+    assert int(length) == len(message)
+    header, _, body = message.partition(b"\xef\xbb\xbf")
+    assert header == (
+        b"<108>1 2026-11-24T12:00:00.000000Z host fl-gateway - access.refused "
+        b'[flg@32473 seq="7" prevSeq="6"] '
+    )
+    assert json.loads(body) == {"seq": 7, "prev_seq": 6, "entry": EVENT.entry}
+
+
+def test_sinks_are_read_from_one_setting() -> None:
+    """DESIGN: FLG_SIEM_SINKS is any number of sinks, with commas."""
+    sinks = parse_sinks(
+        "file:./siem.jsonl, syslog+tcp://[::1]:601?confirm=sent,syslog+tcp://Siem.example:601"
+    )
+
+    assert [sink.name for sink in sinks] == [
+        "file:./siem.jsonl",
+        "syslog+tcp://[::1]:601",
+        "syslog+tcp://siem.example:601",
+    ]
+    assert parse_sinks("") == []
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("splunk://x", "unknown kind of sink, 'splunk'"),
+        ("syslog+tcp://host", "syslog+tcp://HOST:PORT"),
+        ("syslog+tcp://host:99999", "syslog+tcp://HOST:PORT"),
+        ("syslog+tcp://host:601?confirm=maybe", "close"),
+        ("syslog+tcp://user:canary@host:601", "credentials"),
+        ("file:", "a path"),
+        ("file://host/x", "a path"),
+        ("file:a?format=ocsf", "unknown format"),
+        ("file:a?canary=canary", "unknown option"),
+        ("file:a,file:a", "twice"),
+        ("file:" + "a" * 300, "255"),
+        ("canary", "file:PATH"),
+    ],
+)
+def test_a_wrong_sink_is_refused_with_the_remedy(setting: str, said: str) -> None:
+    """The operator reads what is wrong and what to write, and no credential is repeated."""
+    with pytest.raises(BadSink, match=re.escape(said)) as refused:
+        parse_sinks(setting)
+
+    assert "user:canary" not in str(refused.value)

@@ -1,0 +1,286 @@
+"""The privacy desk: requests move by the rules, each move once, each with its entry (Art. 12)."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+from zipfile import ZipFile
+
+import pytest
+
+from audit.draft import Personal
+from audit.reading import reading
+from audit.store import pending_count
+from compliance import Status, SubjectErasing
+from compliance.cases import Case, Move
+from compliance.errors import (
+    ApprovalNeedsAnother,
+    CaseChanged,
+    ComplianceError,
+    MoveNotAllowed,
+    NoPackage,
+    UnknownRequest,
+    UnknownSubject,
+    UnsupportedRequest,
+)
+from compliance.export import verify_package
+
+if TYPE_CHECKING:
+    from conftest import House
+
+
+def _opened(house: House, kind: str = "access") -> Case:
+    return house.desk.open(kind, house.person(), requested_by=house.officer)
+
+
+def test_a_request_is_taken_down_with_its_deadline(house: House) -> None:
+    """Art. 12(3): one month from receipt; the answer names nobody."""
+    case = _opened(house)
+
+    assert case.status is Status.RECEIVED
+    assert case.due_at == datetime(2026, 12, 24, 12, tzinfo=UTC)
+    assert case.public()["due_at"] == "2026-12-24T12:00:00Z"
+    assert house.event_types() == ["client.registered", "privacy.requested"]
+    assert b"dpo" not in house.every_byte()
+
+
+@pytest.mark.parametrize("kind", ["portability", "restriction", "objection", "rectification", "", "Erasure"])
+def test_a_request_that_is_not_carried_out_is_refused_by_name(house: House, kind: str) -> None:
+    """The error says what is supported now, and nothing is left behind."""
+    person = house.person()
+
+    with pytest.raises(UnsupportedRequest, match="access and erasure"):
+        house.desk.open(kind, person, requested_by=house.officer)
+
+    assert house.desk.cases() == []
+
+
+def test_an_unknown_subject_or_request_is_refused(house: House) -> None:
+    """Promise 7: a clear error, and no row."""
+    with pytest.raises(UnknownSubject):
+        house.desk.open("access", str(uuid4()), requested_by=house.officer)
+    with pytest.raises(UnknownRequest):
+        house.desk.show(str(uuid4()))
+
+
+def test_approving_twice_changes_nothing(house: House) -> None:
+    """API.md: `approve` works from `received`; again, it answers the same."""
+    case = _opened(house)
+
+    once = house.desk.approve(case.id, by=house.officer)
+    twice = house.desk.approve(case.id, by=house.officer)
+
+    assert once == twice
+    assert once.status is Status.APPROVED
+    assert house.event_types().count("privacy.moved") == 1
+
+
+def test_a_second_person_approves_where_that_is_asked_for(house: House) -> None:
+    """Two-person approval: off by default, on by `may_approve_alone=False`."""
+    person = house.person()
+    other = Personal(house.person("other officer"), "other officer")
+    case = house.desk.open("access", person, requested_by=house.officer, may_approve_alone=False)
+
+    with pytest.raises(ApprovalNeedsAnother):
+        house.desk.approve(case.id, by=house.officer)
+
+    assert house.desk.approve(case.id, by=other).status is Status.APPROVED
+
+
+@pytest.mark.parametrize(
+    ("steps", "status"),
+    [
+        (["identify"], Status.AWAITING_IDENTITY),
+        (["identify", "review"], Status.IN_REVIEW),
+        (["review", "approve"], Status.APPROVED),
+        (["hold"], Status.ON_HOLD),
+        (["approve", "hold", "resume"], Status.IN_REVIEW),
+        (["review", "refuse"], Status.REFUSED),
+        (["withdraw"], Status.WITHDRAWN),
+    ],
+)
+def test_a_request_goes_the_way_of_its_moves(house: House, steps: list[str], status: Status) -> None:
+    """API.md: the transitions, each with one entry."""
+    case = _opened(house)
+
+    for step in steps:
+        reason = {"reason": "not proven"} if step == "refuse" else {}
+        case = getattr(house.desk, step)(case.id, by=house.officer, **reason)
+
+    assert case.status is status
+    assert house.event_types().count("privacy.moved") == len(steps)
+    assert case.is_open == (status not in {Status.REFUSED, Status.WITHDRAWN})
+
+
+@pytest.mark.parametrize("move", [move for move in Move if move is not Move.APPROVE])
+def test_a_closed_request_moves_no_more(house: House, move: Move) -> None:
+    """What was answered stays answered."""
+    case = house.desk.withdraw(_opened(house).id, by=house.officer)
+    reason = {"reason": "late"} if move is Move.REFUSE else {}
+
+    with pytest.raises(MoveNotAllowed):
+        getattr(house.desk, move.value)(case.id, by=house.officer, **reason)
+    with pytest.raises(MoveNotAllowed):
+        house.desk.approve(case.id, by=house.officer)
+    assert house.desk.show(case.id) == case
+
+
+def test_an_unidentified_person_gets_nothing(house: House) -> None:
+    """Art. 12(6): approval waits for the proof of identity."""
+    case = house.desk.identify(_opened(house).id, by=house.officer)
+
+    with pytest.raises(MoveNotAllowed):
+        house.desk.approve(case.id, by=house.officer)
+
+
+def test_a_deadline_is_extended_once(house: House) -> None:
+    """Art. 12(3): by two further months, and the reason is kept sealed."""
+    case = _opened(house)
+
+    longer = house.desk.extend(case.id, by=house.officer, reason="complex: canary-reason")
+
+    assert longer.due_at == datetime(2027, 2, 24, 12, tzinfo=UTC)
+    assert longer.status is Status.RECEIVED
+    assert b"canary-reason" not in house.every_byte()
+    with pytest.raises(MoveNotAllowed):
+        house.desk.extend(case.id, by=house.officer, reason="again")
+
+
+def test_a_stale_move_is_refused(house: House) -> None:
+    """Two officers at one case: the second one reads it again first."""
+    case = _opened(house)
+    house.desk.review(case.id, by=house.officer, version=case.version)
+
+    with pytest.raises(CaseChanged):
+        house.desk.approve(case.id, by=house.officer, version=case.version)
+
+
+def test_of_moves_at_once_one_succeeds(house: House) -> None:
+    """Compare-and-set: one move, one entry, whoever races."""
+    case = _opened(house)
+
+    def attempt(move: str) -> bool:
+        reason = {"reason": "no"} if move == "refuse" else {}
+        try:
+            getattr(house.desk, move)(case.id, by=house.officer, version=case.version, **reason)
+        except ComplianceError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(4) as pool:
+        succeeded = list(pool.map(attempt, ["refuse", "withdraw", "review", "hold"]))
+
+    assert succeeded.count(True) == 1
+    assert house.event_types().count("privacy.moved") == 1
+
+
+def test_a_move_and_its_entry_commit_together(house: House) -> None:
+    """Promise 1: where the entry cannot be staged, the move is not made."""
+    person = house.person()
+    case = house.desk.open("access", person, requested_by=house.officer)
+    erasure = house.desk.approve(
+        house.desk.open("erasure", person, requested_by=house.officer).id, by=house.officer
+    )
+    house.place.is_frozen = True
+    house.desk.run(erasure.id)  # marks the person, then waits
+    with reading(house.engine) as conn:
+        before = pending_count(conn)
+
+    with pytest.raises(ComplianceError):
+        house.desk.review(case.id, by=Personal(person, "the person"))
+
+    with reading(house.engine) as conn:
+        assert pending_count(conn) == before
+    assert house.desk.show(case.id).status is Status.RECEIVED
+
+
+def test_an_access_request_ends_in_a_package_of_everything(house: House) -> None:
+    """Art. 15: what places and log hold of the person, in clear, signed, and encrypted where it lies."""
+    person = house.person("canary-ada")
+    house.person("canary-bob")
+    house.sequence()
+    case = house.desk.open("access", person, requested_by=house.officer)
+    house.desk.approve(case.id, by=house.officer)
+
+    done = house.desk.run(case.id)
+
+    package = house.desk.package(case.id)
+    with house.blobs.reader(package.blob_id, package.key) as reader:
+        content = reader.read_at(0, package.size_bytes)
+    path = house.folder / "package.zip"
+    path.write_bytes(content)
+    manifest = verify_package(path, house.public_keys()[house.keystore.signing_key("package").kid])
+    text = _text_of(path)
+    assert done.status is Status.COMPLETED
+    assert manifest.digest() == done.manifest_digest
+    assert {"notes/notes.jsonl", "audit/entries.jsonl", "privacy/requests.jsonl", "article-15.json"} <= {
+        file.path for file in manifest.files
+    }
+    assert text.count("canary-ada") >= 3  # the note, the actor, the device
+    assert "canary-bob" not in text
+    assert "dpo" not in text
+    assert house.event_types()[-3:] == ["privacy.exported", "intent.export", "privacy.moved"]
+
+
+def test_a_package_lies_encrypted_and_expires(house: House) -> None:
+    """API.md: fetched for seven days, then gone."""
+    case = _opened(house)
+    house.desk.run(house.desk.approve(case.id, by=house.officer).id)
+    stored = house.blobs.path(house.desk.package(case.id).blob_id)
+    assert not stored.read_bytes().startswith(b"PK")
+    assert house.desk.expire_packages() == 0
+
+    house.clock.advance(timedelta(days=7))
+
+    with pytest.raises(NoPackage):
+        house.desk.package(case.id)
+    assert house.desk.expire_packages() == 1
+    assert not stored.exists()
+    assert house.desk.expire_packages() == 0
+
+
+def test_a_request_without_package_says_so(house: House) -> None:
+    """Before it ran, there is nothing to fetch."""
+    with pytest.raises(NoPackage):
+        house.desk.package(_opened(house).id)
+
+
+def test_an_export_that_was_cut_off_runs_again(house: House) -> None:
+    """RULES 2: the open intent is finished at the next start, under a fresh blob and key."""
+    case = house.desk.approve(_opened(house).id, by=house.officer)
+    healthy = house.place.sealer
+
+    class Broken:
+        def open_column(self, *_place: object) -> object:
+            raise OSError("disk gone")
+
+    house.place.sealer = Broken()
+    with pytest.raises(OSError, match="disk gone"):
+        house.desk.run(case.id)
+    assert list(house.blobs.names()) == []
+    assert house.desk.resume_open()[0].last_error == "OSError"
+    house.place.sealer = healthy
+
+    (done,) = house.desk.resume_open()
+
+    assert done.status is Status.COMPLETED
+    assert len(list(house.blobs.names())) == 1
+    assert house.desk.resume_open() == []
+
+
+def test_nothing_is_opened_for_a_person_who_is_being_erased(house: House) -> None:
+    """RULES 18: a new request would write for the erased."""
+    person = house.person()
+    case = house.desk.open("erasure", person, requested_by=house.officer)
+    house.desk.run(house.desk.approve(case.id, by=house.officer).id)
+
+    with pytest.raises(SubjectErasing):
+        house.desk.open("access", person, requested_by=house.officer)
+
+
+def _text_of(path: Path) -> str:
+    with ZipFile(path) as package:
+        return "\n".join(package.read(name).decode() for name in package.namelist())

@@ -1,0 +1,123 @@
+"""A whole gateway for a test: its stores in the test's folder, the main database on SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from services.clock import FixedClock
+from sqlalchemy import Engine, select
+
+import audit.tables
+import audit.triggers
+import compliance.keystore_tables
+import compliance.tables
+import gateway.tables
+from audit.entry import Sealed
+from audit.tables import audit_pending
+from gateway.app import create_app
+from gateway.auth.clients import NewClient, add_client
+from gateway.auth.refusals import close_refusals
+from gateway.auth.scopes import Role
+from gateway.config import Config
+from gateway.services import Services, open_services
+
+TokenFor = Callable[..., str]
+Entries = Callable[..., list[dict[str, Any]]]
+
+
+def create_tables(engine: Engine, keystore_engine: Engine) -> None:
+    """Every table of the gateway, with the triggers that guard the log."""
+    for metadata in (audit.tables.metadata, compliance.tables.metadata, gateway.tables.metadata):
+        metadata.create_all(engine)
+    compliance.keystore_tables.metadata.create_all(keystore_engine)
+    triggers = {"sqlite": audit.triggers.SQLITE, "postgresql": audit.triggers.POSTGRESQL}
+    with engine.begin() as conn:
+        for statement in triggers[engine.dialect.name]:
+            conn.exec_driver_sql(statement)
+
+
+@pytest.fixture
+def config(database_url: str, tmp_path: Path) -> Config:
+    """Settings whose stores are empty and in the test's own folder."""
+    return Config(
+        database_url=database_url,
+        keystore_url=f"sqlite:///{tmp_path / 'keys' / 'subjects.db'}",
+        blob_url=f"file:{tmp_path / 'blobs'}",
+        state_url=f"file:{tmp_path / 'keys' / 'state'}",
+        master_key="5a" * 32,
+        siem_sinks="",
+    )
+
+
+@pytest.fixture
+def services(config: Config, clock: FixedClock) -> Iterator[Services]:
+    """The gateway's stores, empty, with every table."""
+    opened = open_services(config, part="console", clock=clock)
+    create_tables(opened.engine, opened.keystore_engine)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def app(services: Services) -> Iterator[Flask]:
+    """The gateway's application."""
+    made = create_app(services)
+    yield made
+    close_refusals(made)
+
+
+@pytest.fixture
+def http(app: Flask) -> FlaskClient:
+    """A client of the application, at 127.0.0.1."""
+    return app.test_client()
+
+
+@pytest.fixture
+def client_of(services: Services) -> Callable[[str], NewClient]:
+    """Adds a client of a role."""
+    return lambda role: add_client(services, f"a {role}", Role(role))
+
+
+@pytest.fixture
+def token_for(http: FlaskClient, client_of: Callable[[str], NewClient]) -> TokenFor:
+    """Adds a client of a role and gets a token for it: `token_for("dpo", "privacy:*")`."""
+
+    def get(role: str, scopes: str | None = None) -> str:
+        new = client_of(role)
+        form = {"grant_type": "client_credentials"} | ({"scope": scopes} if scopes else {})
+        answer = http.post("/oauth/token", data=form, auth=(new.client_id, new.client_secret))
+        assert answer.status_code == 200, answer.text
+        return str(answer.get_json()["access_token"])
+
+    return get
+
+
+@pytest.fixture
+def entries(services: Services) -> Entries:
+    """Reads the entries staged so far, oldest first, sealed fields opened: `entries("access.refused")`."""
+
+    def opened(entry_id: str, place: str, value: Any) -> Any:
+        sealed = Sealed.read(value)
+        return services.sealer.open(sealed, f"{entry_id}.{place}") if sealed else value
+
+    def read(event_type: str | None = None) -> list[dict[str, Any]]:
+        with services.engine.connect() as conn:
+            bodies = conn.execute(select(audit_pending.c.body).order_by(audit_pending.c.id)).scalars()
+            found = [json.loads(body) for body in bodies]
+        for entry in found:
+            entry["sealed"] = {name for name, value in entry["details"].items() if Sealed.read(value)}
+            entry["details"] = {
+                name: opened(entry["id"], f"details.{name}", value)
+                for name, value in entry["details"].items()
+            }
+            for name in ("actor", "ip_address"):
+                entry[name] = opened(entry["id"], name, entry[name])
+        return [entry for entry in found if event_type in (None, entry["event_type"])]
+
+    return read

@@ -17,12 +17,12 @@ from scipy.special import log_ndtr
 from aggregation.errors import PolicyError
 
 ADJACENCY = "add-or-remove-one-unit"
-_PLD_INTERVAL = 1e-4
+_PLD_INTERVAL, _COARSE_INTERVAL = 1e-4, 1e-3
 _PLD_BUCKETS = 1e6
 _MAX_EPSILON = 1e6
 _LARGEST_EXPONENT = 700.0
 _MULTIPLIER_DIGITS = 6
-_EXACT_TOLERANCE, _SAMPLED_TOLERANCE = 1e-6, 1e-3
+_EXACT_TOLERANCE, _SAMPLED_TOLERANCE = 1e-6, 5e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +54,11 @@ def epsilon(mechanisms: Sequence[Mechanism], delta: float) -> float:
     """The epsilon of all these releases together at this delta, never too low; infinite if there is none."""
     if not 0 < delta < 1:
         raise PolicyError("delta", "is no probability", "give a number above 0 and below 1")
-    spent = [mechanism for mechanism in mechanisms if mechanism.count]
-    if not spent:
-        return 0.0
-    if _is_full(spent):
-        mu = _full_mu(spent)
-        return _with_distance(lambda at: gaussian_epsilon(mu, at), delta, _total_distance(spent))
-    loss = _privacy_loss(spent)
-    return _with_distance(lambda at: float(loss.get_epsilon_for_delta(at)), delta, _total_distance(spent))
+    return _epsilon([mechanism for mechanism in mechanisms if mechanism.count], delta)
 
 
 def delta_at(mechanisms: Sequence[Mechanism], epsilon: float) -> float:
-    """The delta of all these releases together at this epsilon, the stated distances included."""
+    """A delta for all these releases together at this epsilon, the price of their distances included."""
     spent = [mechanism for mechanism in mechanisms if mechanism.count]
     if not spent:
         return 0.0
@@ -106,11 +99,11 @@ def noise_multiplier_for(
 ) -> float:
     """A noise multiplier, to six digits, with which `count` releases stay within epsilon at delta.
 
-    The smallest to a millionth; under sampling, where each step is a composition, to a thousandth.
+    The smallest to a millionth; under sampling, where each trial is a composition, to half a percent.
     """
 
     def fits(z: float, rate: float) -> bool:
-        return _spend(Mechanism(z, rate, count, distance), delta) <= epsilon
+        return _epsilon([Mechanism(z, rate, count, distance)], delta, _COARSE_INTERVAL) <= epsilon
 
     high = 1.0
     while not fits(high, 1.0):  # sampling only ever lowers what is needed
@@ -126,6 +119,8 @@ def noise_multiplier_for(
     while high > low * (1 + tolerance):
         middle = math.sqrt(low * high)
         low, high = (low, middle) if fits(middle, sampling_rate) else (middle, high)
+    while _epsilon([Mechanism(high, sampling_rate, count, distance)], delta) > epsilon:
+        high *= 1 + tolerance / 2
     return _rounded_up(high, _MULTIPLIER_DIGITS)
 
 
@@ -136,8 +131,14 @@ def decimal_up(value: float, places: int = 6) -> str:
     return format(Decimal(value).quantize(Decimal(1).scaleb(-places), ROUND_CEILING), "f")
 
 
-def _spend(mechanism: Mechanism, delta: float) -> float:
-    return epsilon([mechanism], delta)
+def _epsilon(spent: Sequence[Mechanism], delta: float, finest: float = _PLD_INTERVAL) -> float:
+    if not spent:
+        return 0.0
+    if _is_full(spent):
+        mu = _full_mu(spent)
+        return _with_distance(lambda at: gaussian_epsilon(mu, at), delta, _total_distance(spent))
+    loss = _privacy_loss(spent, finest)
+    return _with_distance(lambda at: float(loss.get_epsilon_for_delta(at)), delta, _total_distance(spent))
 
 
 def _rounded_up(value: float, digits: int) -> float:
@@ -175,13 +176,13 @@ def _with_distance(curve: Callable[[float], float], delta: float, distance: floa
     return guess
 
 
-def _privacy_loss(spent: Sequence[Mechanism]) -> Any:
+def _privacy_loss(spent: Sequence[Mechanism], finest: float = _PLD_INTERVAL) -> Any:
     """The composed privacy loss distribution, rounded pessimistically."""
     from dp_accounting.pld import privacy_loss_distribution as pld  # 1.4 s: only where sampling needs it
 
     sampled = [mechanism for mechanism in spent if mechanism.sampling_rate < 1]
     mu = _full_mu(spent)
-    interval = _interval([1 / mechanism.noise_multiplier for mechanism in sampled] + [mu])
+    interval = max(finest, _least_interval(spent))
     losses = [
         pld.from_gaussian_mechanism(
             mechanism.noise_multiplier,
@@ -198,7 +199,14 @@ def _privacy_loss(spent: Sequence[Mechanism]) -> Any:
     return total
 
 
-def _interval(mus: Sequence[float]) -> float:
-    """How finely losses are told apart: 1e-4, coarser where they reach too far for the memory."""
-    reach = max(mu * mu / 2 + 10 * mu for mu in mus)
-    return max(_PLD_INTERVAL, reach / _PLD_BUCKETS)
+def _least_interval(spent: Sequence[Mechanism]) -> float:
+    """How finely losses may be told apart, so that their distribution fits the memory.
+
+    Coarser is only more pessimistic. A sampled release moves the loss about as a Gaussian of this mu does.
+    """
+    alone = [1 / m.noise_multiplier for m in spent if m.sampling_rate < 1]
+    squares = [1 / m.noise_multiplier**2 for m in spent]
+    sampled = [m.sampling_rate**2 * math.expm1(min(s, 50.0)) for m, s in zip(spent, squares, strict=True)]
+    together = sum(m.count * min(s, 4 * t) for m, s, t in zip(spent, squares, sampled, strict=True))
+    reach = max(mu * mu / 2 + 10 * mu for mu in [*alone, math.sqrt(together)])
+    return reach / _PLD_BUCKETS

@@ -117,12 +117,13 @@ class NoisedMean:
     def combine(self, place: Place) -> Combined:
         """The noised sum of one block; each update's share of its sum of squares beside it."""
         total = np.zeros(place.count, self.accumulator)
+        steps = np.empty(place.count, self.grid.dtype)
         squares = []
         for member in self.cohort:
             source = member.source
             scale = self.grid.scale(source.norm, self._share(source))
             block = member.read(place.tensor, place.start, place.count)
-            steps, square = quantise(block, scale, self.grid, source.update_id)
+            _, square = quantise(block, scale, self.grid, source.update_id, out=steps)
             total += steps
             squares.append(square)
         total += noise_block(self.noise_key, place.tensor, place.block, place.count)
@@ -145,11 +146,12 @@ class WeightedSum:
     def combine(self, place: Place) -> Combined:
         """The sum of one block, each update times its factor."""
         total = np.zeros(place.count)
+        scaled = np.empty(place.count)
         for member, factor in zip(self.cohort, self.factors, strict=True):
             if factor == 0:
                 continue
             block = member.read(place.tensor, place.start, place.count)
-            total += np.multiply(block, factor, dtype=np.float64)
+            total += np.multiply(block, factor, out=scaled, dtype=np.float64)
         return Combined(total)
 
 

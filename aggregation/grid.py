@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregation.accountant import Mechanism
-from aggregation.clipping import square_sum
+from aggregation.clipping import PIECE_ELEMENTS
 from aggregation.errors import PolicyError, SensitivityExceeded
 from aggregation.noise import CONTINUOUS_LOSS, MAX_NOISE, SIGMA_SQUARED, stated_distance
 from aggregation.policy import Policy, Unit
@@ -53,6 +53,11 @@ class Grid:
         """The largest absolute value one update can put on one coordinate."""
         return math.isqrt(self.bound)
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The integer type that holds one update."""
+        return np.dtype(np.int32 if self.largest < 2**31 else np.int64)
+
     def mechanism(self, sampling_rate: float = 1.0, count: int = 1) -> Mechanism:
         """What a release on this grid spends."""
         return Mechanism(self.noise_multiplier, sampling_rate, count, stated_distance(self.coordinates))
@@ -86,19 +91,35 @@ def quantise(
     scale: float,
     grid: Grid,
     update_id: str,
+    out: npt.NDArray[Any] | None = None,
 ) -> tuple[npt.NDArray[Any], int]:
     """The block on the grid, truncated toward zero, and the exact sum of its squares, proven in bounds."""
+    flat = block.reshape(-1)
+    steps = np.empty(flat.size, grid.dtype) if out is None else out
+    room = np.empty(min(PIECE_ELEMENTS, flat.size))
+    squares = 0
     with np.errstate(over="ignore", invalid="ignore"):
-        values = np.multiply(block, scale, dtype=np.float64)
-        np.trunc(values, out=values)
-        squares = square_sum(values)
-    if not squares <= grid.bound * (1 + 2**-20):  # also refuses NaN; nothing can overflow below
+        for start in range(0, flat.size, PIECE_ELEMENTS):
+            piece = flat[start : start + PIECE_ELEMENTS]
+            values = room[: piece.size]
+            np.copyto(values, piece)  # first to float64: float32 times a float would stay float32
+            values *= scale
+            np.trunc(values, out=values)
+            squares += _proven_squares(values, grid, update_id)
+            steps[start : start + PIECE_ELEMENTS] = values
+    if squares > grid.bound:
         raise SensitivityExceeded(update_id, grid.bound)
-    # Below 2^26 every partial sum is an integer under 2^53, so float64 has added exactly, as int64 would.
-    exact = int(squares) if grid.largest < 2**26 else _wide_square_sum(values.astype(np.int64))
-    if exact > grid.bound:
+    return steps, squares
+
+
+def _proven_squares(values: npt.NDArray[np.float64], grid: Grid, update_id: str) -> int:
+    """The exact sum of squares of integral numbers; refused before a cast could overflow."""
+    squares = float(np.dot(values, values))
+    if not squares <= grid.bound * (1 + 2**-20):  # also refuses NaN
         raise SensitivityExceeded(update_id, grid.bound)
-    return values.astype(np.int32 if grid.largest < 2**31 else np.int64), exact
+    if grid.largest < 2**26:
+        return int(squares)  # every partial sum is an integer below 2^53: exact, as in int64
+    return _wide_square_sum(values.astype(np.int64))
 
 
 def _sensitivity(noise_multiplier: float) -> int:

@@ -36,7 +36,8 @@ CONTINUOUS_LOSS = 5
 MAX_NOISE = 13 * math.ceil(SIGMA)
 KEY_BYTES = 32
 _DRAWS = 4
-_WORD_BYTES = 8
+_PIECE = 16_384  # its words fit the second-level cache
+_ZEROS = memoryview(bytes(8 * _DRAWS * _PIECE))
 _BLOCK_LABEL = hashlib.sha256(b"flg-noise " + SAMPLER_VERSION.encode()).digest()
 
 
@@ -61,13 +62,19 @@ def noise_key(
 
 
 def noise_block(key: bytes, tensor: int, block: int, count: int) -> npt.NDArray[np.int32]:
-    """The noise of one block: `count` draws of the discrete Gaussian of variance SIGMA_SQUARED."""
-    words = _uniform_words(key, tensor, block, _DRAWS * count).reshape(_DRAWS, count)
-    table = gaussian_table()
-    a, b, c, d = (table.draw(row) for row in words)
-    low = b.astype(np.int32) * FIRST_FACTOR + a
-    high = d.astype(np.int32) * FIRST_FACTOR + c
-    noise: npt.NDArray[np.int32] = high * SECOND_FACTOR + low
+    """The noise of one block: `count` draws of the discrete Gaussian of variance SIGMA_SQUARED.
+
+    The key stream is used in pieces of 16,384 coordinates: first all words for a, then those for b, c and d.
+    """
+    info = _BLOCK_LABEL + tensor.to_bytes(8, "big") + block.to_bytes(8, "big")
+    stream = Cipher(algorithms.AES256(_derive(key, info)), modes.CTR(bytes(16))).encryptor()
+    noise = np.empty(count, np.int32)
+    words = np.empty(_DRAWS * min(count, _PIECE), "<u8")
+    for start in range(0, count, _PIECE):
+        piece = noise[start : start + _PIECE]
+        used = words[: _DRAWS * piece.size]
+        stream.update_into(_ZEROS[: used.nbytes], used.view(np.uint8).data)
+        piece[:] = _convolve(used.reshape(_DRAWS, piece.size))
     return noise
 
 
@@ -106,10 +113,12 @@ def _law_distance(epsilon: float) -> float:
     return 2 * epsilon / (1 - epsilon)
 
 
-def _uniform_words(key: bytes, tensor: int, block: int, count: int) -> npt.NDArray[np.uint64]:
-    info = _BLOCK_LABEL + tensor.to_bytes(8, "big") + block.to_bytes(8, "big")
-    stream = Cipher(algorithms.AES256(_derive(key, info)), modes.CTR(bytes(16))).encryptor()
-    return np.frombuffer(stream.update(bytes(count * _WORD_BYTES)), "<u8")
+def _convolve(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.int32]:
+    table = gaussian_table()
+    a, b, c, d = (table.draw(row) for row in words)
+    low = b.astype(np.int32) * FIRST_FACTOR + a
+    high = d.astype(np.int32) * FIRST_FACTOR + c
+    return high * SECOND_FACTOR + low
 
 
 def _derive(key: bytes, info: bytes) -> bytes:

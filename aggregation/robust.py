@@ -19,6 +19,7 @@ Matrix = npt.NDArray[np.float64]
 _STACK_ELEMENTS = 1 << 22
 _WEISZFELD_STEPS = 200
 _WEISZFELD_TOLERANCE = 1e-12
+_LEAST_DISTANCE = 1e-150  # where all updates are equal
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ def stack_updates(
     """Some coordinates of all updates, clipped: one row for each update."""
     stack = np.empty((len(cohort), count))
     for row, member, factor in zip(stack, cohort, factors, strict=True):
-        np.multiply(member.read(tensor, start, count), factor, out=row)
+        np.multiply(member.read(tensor, start, count), factor, out=row, dtype=np.float64)
     return stack
 
 
@@ -116,7 +117,7 @@ def multi_krum_shares(gram: Matrix, faulty: int) -> npt.NDArray[np.float64]:
 def geometric_median_shares(gram: Matrix) -> npt.NDArray[np.float64]:
     """The shares of the updates whose sum has the least total distance to them all (Weiszfeld 1937)."""
     shares = np.full(len(gram), 1 / len(gram))
-    floor = 1e-12 * float(np.sqrt(np.trace(gram))) + np.finfo(float).tiny
+    floor = 1e-12 * float(np.sqrt(np.trace(gram))) + _LEAST_DISTANCE
     for _ in range(_WEISZFELD_STEPS):
         squares = np.diag(gram) - 2 * gram @ shares + shares @ gram @ shares
         closeness = 1 / np.maximum(np.sqrt(np.maximum(squares, 0)), floor)

@@ -95,10 +95,6 @@ class Layout:
         """The size of the whole file."""
         return self.slots[-1].end if self.slots else self.data_start
 
-    def slot(self, name: str) -> Slot:
-        """The place of a tensor that the schema is known to have."""
-        return next(slot for slot in self.slots if slot.spec.name == name)
-
 
 def dimension(schema: Schema) -> int:
     """The number of coordinates that are aggregated, and noised: the elements of float tensors."""

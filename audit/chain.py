@@ -41,6 +41,8 @@ def walk(lines: Iterator[bytes], signed: SignedTree, visit: Visit) -> None:
             _check_root(tree, signed)
             raise ChainBroken(tree.size, "the checkpoint does not cover it: appended, or not signed yet")
         entry = _read(line, tree.size)
+        if entry.seq != tree.size:
+            raise _misplaced(before, entry, lines, tree.size)
         if entry.prev != (before.leaf().hex() if before else FIRST_PREV):
             raise _blame(before, entry, _next_entry(lines, tree.size + 1), tree, signed)
         tree.append(entry.leaf())
@@ -71,12 +73,9 @@ def _read(line: bytes, seq: int) -> Entry:
     try:
         if len(line) <= MAX_ENTRY_BYTES and not line.endswith(b"\n"):
             raise BadEntry("its line does not end")
-        entry = parse_entry(line.removesuffix(b"\n"))
+        return parse_entry(line.removesuffix(b"\n"))
     except AuditError as error:
         raise ChainBroken(seq, f"the line is no entry: {error}") from None
-    if entry.seq != seq:
-        raise ChainBroken(seq, f"entry {entry.seq} stands in its place: dropped, moved or inserted lines")
-    return entry
 
 
 def _next_entry(lines: Iterator[bytes], seq: int) -> Entry | None:
@@ -86,6 +85,15 @@ def _next_entry(lines: Iterator[bytes], seq: int) -> Entry | None:
         return _read(line, seq) if line is not None else None
     except ChainBroken:
         return None
+
+
+def _misplaced(before: Entry | None, entry: Entry, lines: Iterator[bytes], seq: int) -> ChainBroken:
+    """A line with another number: if it is the true owner of the place before, that line was inserted."""
+    if before is not None and entry.seq == before.seq and entry.canonical != before.canonical:
+        following = _next_entry(lines, seq + 1)
+        if following is not None and following.prev == entry.leaf().hex():
+            return ChainBroken(before.seq, "it was inserted: the next line holds the entry of this place")
+    return ChainBroken(seq, f"entry {entry.seq} stands in its place: dropped, moved or inserted lines")
 
 
 def _blame(

@@ -74,7 +74,11 @@ class Accesses:
 
     def _finish(self, case: Case, manifest: Manifest, size_bytes: int) -> Case:
         now, digest = self._parts.now(), manifest.digest()
-        facts = {"case_id": case.id, "files": len(manifest.files), "size_bytes": size_bytes}
+        facts: dict[str, JsonValue] = {
+            "case_id": case.id,
+            "files": len(manifest.files),
+            "size_bytes": size_bytes,
+        }
         exported = self._draft(EventType.PRIVACY_EXPORTED, **facts, manifest_digest=digest)
         ended = self._intent_ended(case, Phase.DONE)
         moved = self._draft(EventType.PRIVACY_MOVED, **move_details(case, Status.COMPLETED))

@@ -35,30 +35,30 @@ class Look:
     """What one pass over all places left behind."""
 
     left: dict[str, int]
-    waiting: tuple[str, ...]
+    waits: bool
 
     @property
     def problem(self) -> str | None:
         """The code of why the erasure is not over, or None if it is."""
-        if self.waiting:
+        if self.waits:
             return NotNow.code
         return "DATA_LEFT" if any(self.left.values()) else None
 
 
 def erase_everywhere(subject: str, places: Sequence[Place], log: LogPlace) -> Look:
-    """Erase a person from all places, keys last, then look again.
+    """Erase a person from one place after the other, keys last, then look again.
 
-    Keys wait for every place: an update in a frozen cohort is read with them until its round ends (RULES 5).
+    What comes after a place that must wait, waits too: rows of a later place may be the only way to those of
+    an earlier one, and an update in a frozen cohort is read with its keys until its round ends (RULES 5).
     """
-    waiting = []
-    for place in places:
+    waits = False
+    for place in (*places, log):
         try:
             place.erase(subject)
         except NotNow:
-            waiting.append(place.name)
-    if not waiting:
-        log.erase(subject)
-    return Look({place.name: place.count(subject) for place in (*places, log)}, tuple(waiting))
+            waits = True
+            break
+    return Look({place.name: place.count(subject) for place in (*places, log)}, waits)
 
 
 class Erasures:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 
 class ComplianceError(Exception):
     """The base of every error of this package."""
@@ -153,17 +151,12 @@ class CaseChanged(ComplianceError):
 
 
 class NotNow(ComplianceError):
-    """A place cannot erase yet, because an update is in a frozen cohort (RULES 5); ask again later."""
+    """A place cannot erase yet, because an update is in a frozen cohort (RULES 5): the erasure is tried again."""
 
     code = "NOT_NOW"
 
-    def __init__(
-        self, place: str, reason: str = "FROZEN_COHORT", *, retry_at: datetime | None = None
-    ) -> None:
-        super().__init__(f"{place} cannot erase now: {reason}")
-        self.place = place
-        self.reason = reason
-        self.retry_at = retry_at
+    def __init__(self, reason: str = "an update is in a frozen cohort: its round must end first") -> None:
+        super().__init__(reason)
 
 
 class BadPackage(ComplianceError):

@@ -5,12 +5,26 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from flask import Flask, Response, g, request
+from flask import Flask, Response, g
 from sqlalchemy.exc import OperationalError
 from werkzeug.exceptions import HTTPException
 
 from aggregation.errors import AggregationError, BadFormat, PolicyError
-from compliance.errors import ComplianceError
+from compliance.errors import (
+    ApprovalNeedsAnother,
+    CaseChanged,
+    ComplianceError,
+    MoveNotAllowed,
+    NoPackage,
+    NotNow,
+    SubjectErased,
+    SubjectErasing,
+    UnknownClient,
+    UnknownHold,
+    UnknownRequest,
+    UnknownSubject,
+    UnsupportedRequest,
+)
 from gateway.auth.refusals import record_refusal
 from gateway.errors import (
     BadRequest,
@@ -19,6 +33,7 @@ from gateway.errors import (
     InvalidModelFormat,
     NotFound,
     PayloadTooLarge,
+    RangeNotSatisfiable,
     ValidationFailed,
 )
 from gateway.services import current_services
@@ -26,6 +41,19 @@ from gateway.wire import json_response
 
 log = logging.getLogger(__name__)
 AUDITED = frozenset({401, 403, 409, 413, 422, 429})
+
+
+_COMPLIANCE: tuple[tuple[tuple[type[ComplianceError], ...], int], ...] = (
+    ((UnknownSubject, UnknownRequest, UnknownClient, UnknownHold, NoPackage), 404),
+    ((UnsupportedRequest,), 422),
+    ((SubjectErased, SubjectErasing, ApprovalNeedsAnother, MoveNotAllowed, CaseChanged, NotNow), 409),
+)
+_TITLES = {
+    404: "There is no such object",
+    409: "The request is not in a state for this",
+    422: "A value is wrong",
+    500: "The gateway failed",
+}
 
 
 def install_problems(app: Flask) -> None:
@@ -65,9 +93,6 @@ def _answer(error: GatewayError) -> Response:
         record_refusal(error)
     response = json_response(problem(error), error.status, error.headers)
     response.mimetype = "application/problem+json"
-    if request.content_length or "Transfer-Encoding" in request.headers:
-        # What is left of a refused body is not read; the connection cannot serve another request.
-        response.headers["Connection"] = "close"
     return response
 
 
@@ -81,9 +106,9 @@ def _from_aggregation(error: AggregationError) -> GatewayError:
 
 
 def _from_compliance(error: ComplianceError) -> GatewayError:
-    status = getattr(error, "status", 409)
     found = GatewayError(str(error))
-    found.status, found.code, found.title = status, error.code, type(error).__name__
+    found.status = next((status for kinds, status in _COMPLIANCE if isinstance(error, kinds)), 500)
+    found.code, found.title = error.code, _TITLES[found.status]
     return found
 
 
@@ -94,6 +119,8 @@ def _from_http(error: HTTPException) -> GatewayError:
         return PayloadTooLarge()
     if error.code == 400:
         return BadRequest()
+    if error.code == 416:
+        return RangeNotSatisfiable()
     found = GatewayError(error.name)
     found.status = error.code or 500
     found.code, found.title = error.name.upper().replace(" ", "_"), error.name

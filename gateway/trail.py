@@ -1,4 +1,4 @@
-"""Where the gateway's effects and its audit entries meet: drafts are sealed before, and staged inside, a transaction."""
+"""Where effects and their audit entries meet: drafts are sealed before a transaction, and staged inside it."""
 
 from __future__ import annotations
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -83,9 +84,11 @@ def aggregate(
     sink = _Sink(write)
     sink.write(header_bytes(layout.schema, layout.metadata))
     squares = [0] * len(cohort)
-    for block in in_order(_places(layout.schema), _block_maker(base, layout, combiner), threads):
-        _add_squares(squares, block.squares, combiner)
-        sink.write(block.raw)
+    made = in_order(_places(layout.schema), _block_maker(base, layout, combiner), threads)
+    with closing(made) as blocks:
+        for block in blocks:
+            _add_squares(squares, block.squares, combiner)
+            sink.write(block.raw)
     return Release(
         _certificate(policy, cohort, combiner, layout.schema, squares),
         layout.schema,
@@ -94,7 +97,9 @@ def aggregate(
     )
 
 
-def in_order(jobs: Iterable[_Job], work: Callable[[_Job], _Result], threads: int) -> Iterator[_Result]:
+def in_order(
+    jobs: Iterable[_Job], work: Callable[[_Job], _Result], threads: int
+) -> Generator[_Result, None, None]:
     """The results of all jobs in their order, made by some threads, few of them waiting at any time."""
     if threads <= 1:
         yield from map(work, jobs)

@@ -106,7 +106,7 @@ class Forwarder:
         if state is not self._reported:
             if self._report:
                 self._report(state)
-            pass  # only now: a report that failed is made again
+            self._reported = state  # only now: a report that failed is made again
 
     def _render(self, entries: list[StoredEntry], cursor: Cursor) -> list[SiemEvent]:
         events: list[SiemEvent] = []

@@ -8,9 +8,9 @@ from gateway.api.audit import audit
 from gateway.api.clients import clients
 from gateway.api.health import health
 from gateway.api.models import models
-from gateway.api.oauth import oauth
+from gateway.api.oauth import oauth, well_known
 from gateway.api.privacy import privacy
 from gateway.api.rounds import rounds
 from gateway.api.updates import updates
 
-BLUEPRINTS: tuple[Blueprint, ...] = (audit, clients, health, models, oauth, privacy, rounds, updates)
+BLUEPRINTS: tuple[Blueprint, ...] = (audit, clients, health, models, oauth, privacy, rounds, updates, well_known)

@@ -17,16 +17,8 @@ from pydantic.dataclasses import dataclass
 from sqlalchemy.exc import IntegrityError
 
 from gateway import idempotency
-from gateway.auth.clients import (
-    ClientRecord,
-    Device,
-    Move,
-    client_record,
-    list_clients,
-    move_client,
-    new_registration,
-    register_client,
-)
+from gateway.auth.clients import Device, Move, move_client, new_registration, register_client
+from gateway.auth.roster import ClientRecord, client_record, list_clients
 from gateway.auth.scopes import Scope
 from gateway.errors import (
     BadRequest,

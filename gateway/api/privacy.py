@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from hashlib import sha256
-from typing import Any, Literal
+from typing import Literal
 from uuid import UUID
 
 from flask import Blueprint, Response, g, request
 from pydantic import Field
 from pydantic.dataclasses import dataclass
+from sqlalchemy.exc import IntegrityError
 
 from audit.draft import Personal
 from compliance.cases import Case, RequestType, Status
@@ -119,7 +121,11 @@ def open_request() -> Response:
     if MAY_APPROVE_ALONE in current_client().scopes:
         case = desk.run(desk.approve(case.id, by=actor).id)
     said = _view(case)
-    _remember(services, hashed, digest, dump(said))
+    kept = idempotency.remembered(
+        hashed, digest, dump(said), status=201, subject_id=current_client().subject_id
+    )
+    with suppress(IntegrityError), services.engine.begin() as conn:  # the same key at the same moment
+        idempotency.store(conn, kept)
     return answer(said, 201, {"Location": f"/api/v1/privacy/requests/{case.id}"})
 
 
@@ -259,12 +265,6 @@ def _moved(desk: PrivacyDesk, case_id: str, transition: str, wish: MoveWish, by:
         case = desk.approve(case_id, by=by, version=wish.version)
         return case if case.status is Status.COMPLETED else desk.run(case.id)
     raise NotFound("There is no such transition")
-
-
-def _remember(services: Services, hashed: str | None, digest: bytes, value: Any) -> None:
-    kept = idempotency.remembered(hashed, digest, value, status=201, subject_id=current_client().subject_id)
-    with services.engine.begin() as conn:
-        idempotency.store(conn, kept)
 
 
 def _view(case: Case) -> RequestView:

@@ -11,30 +11,21 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from audit.draft import Personal
 from audit.entry import Draft
-from audit.errors import KeyDestroyed
 from audit.events import EventType, Retention
 from compliance.subjects import new_subject
+from gateway.auth.roster import AuthMethod, ClientStatus, find_row, name_index
 from gateway.auth.scopes import API_KEY_ROLES, BUNDLES, Role
 from gateway.auth.secrets import SecretKind, digest, new_secret
 from gateway.auth.tokens import TokenKind, delete_tokens_of, insert_token
 from gateway.errors import Conflict, NotFound
 from gateway.services import Services
-from gateway.storage.database import reading
 from gateway.tables import clients
-
-
-class ClientStatus(StrEnum):
-    """Whether a client may come in."""
-
-    ACTIVE = "active"
-    SUSPENDED = "suspended"
-    REVOKED = "revoked"
 
 
 class Move(StrEnum):
@@ -43,19 +34,6 @@ class Move(StrEnum):
     SUSPEND = "suspend"
     RESUME = "resume"
     REVOKE = "revoke"
-
-
-class AuthMethod(StrEnum):
-    """How a client proves itself."""
-
-    CLIENT_SECRET = "client_secret"  # noqa: S105 - a method's name
-    REGISTRATION = "registration_token"
-
-
-class NameAmbiguous(Conflict):
-    """Several clients have this name."""
-
-    code, title = "NAME_AMBIGUOUS", "Several clients have this name: give the client id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,21 +68,6 @@ class Registration:
     expires_at: datetime
     row: dict[str, Any] = field(repr=False)
     entry: Draft = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class ClientRecord:
-    """A client as operators see it; what an erasure destroyed is None."""
-
-    client_id: str
-    subject_id: str
-    role: Role
-    status: ClientStatus
-    auth_method: AuthMethod
-    name: str | None
-    platform: str | None
-    registered_at: datetime
-    last_seen_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +185,7 @@ def move_client(services: Services, client_id: str, move: Move) -> ClientStatus:
         NotFound: there is no such client.
         Conflict: a revoked client cannot be suspended or resumed.
     """
-    change, found = _CHANGES[move], _find_row(services, client_id)
+    change, found = _CHANGES[move], find_row(services, client_id)
     entry = services.trail.draft(
         change.event_type,
         resource="clients",
@@ -244,59 +207,6 @@ def move_client(services: Services, client_id: str, move: Move) -> ClientStatus:
     return change.to
 
 
-def list_clients(services: Services, *, page: int, per_page: int) -> tuple[list[ClientRecord], int]:
-    """One page of the clients, oldest first, and how many there are in all."""
-    ordered = select(clients).order_by(clients.c.registered_at, clients.c.client_id)
-    with reading(services.engine) as conn:
-        total = conn.execute(select(func.count()).select_from(clients)).scalar_one()
-        rows = conn.execute(ordered.limit(per_page).offset((page - 1) * per_page)).all()
-    return [_record(services, row) for row in rows], total
-
-
-def client_record(services: Services, client_id: str) -> ClientRecord:
-    """One client.
-
-    Raises:
-        NotFound: there is no such client.
-    """
-    return _record(services, _find_row(services, client_id))
-
-
-def client_id_of(services: Services, wanted: str) -> str:
-    """The id of the client with that id or name.
-
-    Raises:
-        NotFound: there is none.
-        NameAmbiguous: several have this name.
-    """
-    if is_client_id(wanted):
-        return str(_find_row(services, wanted).client_id)
-    by_name = select(clients.c.client_id).where(clients.c.name_index == _name_index(services, wanted))
-    with reading(services.engine) as conn:
-        found = list(conn.execute(by_name.limit(2)).scalars())
-    if not found:
-        raise NotFound("There is no such client: `fl-gateway client list` shows them all")
-    if len(found) > 1:
-        raise NameAmbiguous
-    return str(found[0])
-
-
-def public_key_of(services: Services, client_id: str) -> str | None:
-    """The registered Ed25519 key, raw in base64, that must sign the client's updates; None if it has none."""
-    row = _find_row(services, client_id)
-    if row.public_key is None:
-        return None
-    return str(services.sealer.open_column(row.public_key, "clients", "public_key", client_id))
-
-
-def is_client_id(text: str) -> bool:
-    """Whether the text has the form of a client id."""
-    try:
-        return str(UUID(text)) == text
-    except ValueError:
-        return False
-
-
 def _row(
     services: Services, client_id: str, subject_id: str, role: Role, device: Device, now: datetime
 ) -> dict[str, Any]:
@@ -314,46 +224,9 @@ def _row(
         "subject_id": subject_id,
         "role": role.value,
         "name": sealed("name", name),
-        "name_index": _name_index(services, name) if name else None,
+        "name_index": name_index(services, name) if name else None,
         "device": sealed("device", about if any(value is not None for value in about.values()) else None),
         "public_key": sealed("public_key", device.public_key),
         "status": ClientStatus.ACTIVE.value,
         "registered_at": now,
     }
-
-
-def _name_index(services: Services, name: str) -> str:
-    return services.keystore.index(f"clients.name:{name}")
-
-
-def _find_row(services: Services, client_id: str) -> Row[Any]:
-    if not is_client_id(client_id):
-        raise NotFound("There is no such client")
-    with reading(services.engine) as conn:
-        row = conn.execute(select(clients).where(clients.c.client_id == client_id)).one_or_none()
-    if row is None:
-        raise NotFound("There is no such client")
-    return row
-
-
-def _record(services: Services, row: Row[Any]) -> ClientRecord:
-    def opened(column: str, stored: Any) -> Any:
-        if stored is None:
-            return None
-        try:
-            return services.sealer.open_column(stored, "clients", column, row.client_id)
-        except KeyDestroyed:
-            return None
-
-    device = opened("device", row.device) or {}
-    return ClientRecord(
-        client_id=row.client_id,
-        subject_id=row.subject_id,
-        role=Role(row.role),
-        status=ClientStatus(row.status),
-        auth_method=AuthMethod(row.auth_method),
-        name=opened("name", row.name),
-        platform=device.get("platform"),
-        registered_at=row.registered_at,
-        last_seen_at=row.last_seen_at,
-    )

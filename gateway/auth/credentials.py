@@ -11,9 +11,9 @@ from authlib.oauth2.rfc6749.errors import InvalidClientError, InvalidRequestErro
 from flask import g, request
 from sqlalchemy import select
 
-from gateway.auth.clients import ClientStatus, is_client_id
 from gateway.auth.origin import address_of, proven
 from gateway.auth.rate_limits import count_auth_failure
+from gateway.auth.roster import ClientStatus, is_client_id
 from gateway.auth.scopes import Role, ScopeRefused, granted, scope_text
 from gateway.auth.secrets import matches
 from gateway.auth.tokens import AuthenticatedClient

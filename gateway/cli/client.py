@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from gateway.auth.clients import ClientRecord, Move, add_client, client_id_of, list_clients, move_client
+from gateway.auth.clients import Move, add_client, move_client
+from gateway.auth.roster import ClientRecord, client_id_of, list_clients
 from gateway.auth.scopes import BUNDLES, Role
 from gateway.cli.opening import open_console
 

@@ -32,7 +32,9 @@ _CHOICES = click.Choice([choice.value for choice in ClientCertificates])
 )
 @click.option("--http-port", type=int, default=80, show_default=True, help="Port of redirect and http-01.")
 @click.option("--https-port", type=int, default=443, show_default=True, help="Port of TLS.")
-@click.option("--client-certificates", type=_CHOICES, default="off", show_default=True)
+@click.option(
+    "--client-certificates", type=_CHOICES, default="off", help="What to ask of clients (RFC 8705)."
+)
 @click.option("--client-ca", type=Path, help="Authority for --client-certificates ca.")
 @click.option("--access-log", type=Path, help="Access log. Default: /var/log/nginx/fl-gateway.log.")
 @click.option("--error-log", type=Path, help="Error log. Default: /var/log/nginx/error.log.")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from audit.events import EventType
-
 from gateway.cli.opening import open_console
 
 

@@ -89,3 +89,18 @@ def _limits(plan: Plan) -> tuple[Sentence, ...]:
             "Accuracy", "measured on 360 held-out images that no silo has, which the claim does not protect"
         ),
     )
+
+
+def erasure_limit(plan: Plan) -> str:
+    """What an erasure leaves behind in the models that were released before it."""
+    match plan.unit:
+        case Unit.RECORD:
+            return (
+                "The models released before cannot forget the silo. The claim above bounds what they reveal of each "
+                "single record, not of the silo as a whole."
+            )
+        case Unit.CLIENT:
+            return "The models released before cannot forget the silo; the claim above bounds what they reveal of it."
+        case Unit.NONE:
+            return "The models released before cannot forget the silo, and nothing bounds what they reveal of it."
+    assert_never(plan.unit)

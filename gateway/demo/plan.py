@@ -19,10 +19,7 @@ LOCAL_STEPS = 20  # full-batch gradient steps of a silo, where a silo's whole up
 LOCAL_STEP = 8.0
 RECORD_CLIP = 0.5
 CLIENT_CLIP = 1.0
-FIRST_STEP, LAST_STEP = (
-    96.0,
-    24.0,
-)  # of record-level training, falling geometrically; in units of 1 / RECORD_CLIP
+FIRST_STEP, LAST_STEP = 48.0, 24.0  # unit record: the server's step falls geometrically, in 1 / RECORD_CLIP
 MARGIN = 1.001  # a little more noise than needed: decimal numbers on the way must not overdraw the budget
 MOST_ROUNDS = 100
 

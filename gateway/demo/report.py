@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from gateway.demo import curve
-from gateway.demo.claim import privacy_claim
+from gateway.demo.claim import erasure_limit, privacy_claim
 from gateway.demo.data import load_split
 from gateway.demo.outcome import DemoOutcome
 from gateway.demo.plan import Unit
@@ -40,6 +40,8 @@ def render(outcome: DemoOutcome) -> str:
         plan=outcome.plan,
         curves=_curves(outcome),
         claim=privacy_claim(outcome.plan, outcome.training.final.epsilon_spent),
+        erasure_limit=erasure_limit(outcome.plan),
+        kept=outcome.erasure.receipt_payload.get("kept", []),
         gateway_claim=json.dumps(outcome.training.claim, indent=2, ensure_ascii=False),
         sample=list(zip(outcome.erasure.before, outcome.erasure.after, strict=True))[:_SAMPLE_FIELDS],
         held_out=len(load_split()[1]),

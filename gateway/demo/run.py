@@ -64,7 +64,7 @@ def run_demo(plan: Plan, screen: Screen, *, keep: Path | None = None) -> DemoOut
     """
     began = time.monotonic()
     folder = (keep or Path(tempfile.mkdtemp(prefix="fl-gateway-demo-"))).resolve()
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # an export of personal data will lie in it
     home = Home(folder / "gateway")
     home.settle()
     try:
@@ -143,7 +143,7 @@ def check_the_log(stage: Stage) -> Audit:
     verdict = verify(bundle, receipts=receipts, jwks=stage.auditor.receipt_keys())
     entries = read_entries(bundle)
     stage.screen.say(
-        f"{len(entries)} entries, {len(receipts)} receipts: {_good(verdict.ok)} (offline, public key alone)"
+        f"{len(entries)} entries, {len(receipts)} receipts: {_good(verdict.ok)} (offline, public keys alone)"
     )
     target = next(entry for entry in reversed(entries) if entry.event_type == "round.completed")
     forged = forge(bundle, stage.folder / "audit-bundle-forged.zip", target.seq)

@@ -87,7 +87,7 @@ class LiveScreen:
 
     def chapter(self, title: str) -> None:
         """Begin a chapter."""
-        self._console.print(f"\n[bold cyan]{escape(title)}[/]")
+        self._console.print(f"\n[bold cyan]{escape(title)}[/]", highlight=False)
 
     def say(self, text: str) -> None:
         """Tell one fact."""
@@ -125,4 +125,4 @@ class _Rows:
 
 def epsilon_text(epsilon: float | None) -> str:
     """An epsilon for people; a dash where none is claimed."""
-    return "-" if epsilon is None else f"{epsilon:.2f}"
+    return "-" if epsilon is None else f"{epsilon:.3f}"

@@ -1,4 +1,4 @@
-"""The end of a round's intake: its cohort is fixed in ONE transaction, or the round fails for want of updates (RULES 5, 6)."""
+"""The end of a round's intake: its cohort is fixed in ONE transaction, or the round fails (RULES 5, 6)."""
 
 from __future__ import annotations
 

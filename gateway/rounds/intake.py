@@ -28,7 +28,7 @@ from audit.canonical import JsonValue
 from audit.draft import Personal
 from audit.entry import Draft
 from audit.events import EventType, Retention
-from gateway.auth.clients import public_key_of
+from gateway.auth.roster import public_key_of
 from gateway.auth.tokens import AuthenticatedClient
 from gateway.errors import (
     ChecksumMismatch,

@@ -180,7 +180,7 @@ class ClearReader:
 
 
 class SealedReader:
-    """Plain bytes of an encrypted blob at any offset; keeps the last chunk, so that reading on is cheap; safe for threads."""
+    """Plain bytes of an encrypted blob at any offset; reading on is cheap, and threads may share it."""
 
     def __init__(self, path: Path, key: bytes) -> None:
         self._file = path.open("rb")

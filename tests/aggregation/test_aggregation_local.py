@@ -311,7 +311,7 @@ def test_memory_is_a_few_blocks(stored: Store, accept: Accept) -> None:
     noise_block(_KEY, 0, 0, 1)  # the table is made once
     tracemalloc.start()
 
-    aggregate(_noised(), base, cohort, write=lambda raw: None, noise_key=_KEY, threads=2)
+    aggregate(_noised(), base, cohort, write=lambda _: None, noise_key=_KEY, threads=2)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
 

@@ -6,6 +6,7 @@ import hashlib
 import math
 from bisect import bisect_right
 from decimal import Decimal, localcontext
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -37,7 +38,7 @@ def _table_probabilities() -> dict[int, Decimal]:
     bounds = [0, *table.thresholds.tolist(), 2**64]
     return {
         table.smallest + index: Decimal(high - low) / 2**64
-        for index, (low, high) in enumerate(zip(bounds, bounds[1:], strict=False))
+        for index, (low, high) in enumerate(pairwise(bounds))
     }
 
 
@@ -145,18 +146,20 @@ def test_the_noise_is_pinned() -> None:
 
 def test_the_noise_can_be_recomputed_by_hand() -> None:
     """An independent reading of the specification gives the same integers."""
-    count, label = 50, hashlib.sha256(b"flg-noise dgauss-64x20x400-aes256ctr-1").digest()
+    piece, count, label = 16_384, 20_000, hashlib.sha256(b"flg-noise dgauss-64x20x400-aes256ctr-1").digest()
     info = label + (3).to_bytes(8, "big") + (9).to_bytes(8, "big")
     key = HKDF(hashes.SHA256(), 32, None, info).derive(_KEY)
     stream = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor().update(bytes(32 * count))
     words = [int.from_bytes(stream[8 * i : 8 * i + 8], "little") for i in range(4 * count)]
     thresholds, smallest = gaussian_table().thresholds.tolist(), gaussian_table().smallest
-    a, b, c, d = (
-        [bisect_right(thresholds, word) + smallest for word in words[row * count : (row + 1) * count]]
-        for row in range(4)
-    )
 
-    expected = [a[i] + 20 * b[i] + 400 * (c[i] + 20 * d[i]) for i in range(count)]
+    expected: list[int] = []
+    for start in range(0, count, piece):
+        size = min(piece, count - start)
+        rows = [words[4 * start + row * size : 4 * start + (row + 1) * size] for row in range(4)]
+        for drawn in zip(*rows, strict=True):
+            a, b, c, d = (bisect_right(thresholds, word) + smallest for word in drawn)
+            expected.append(a + 20 * b + 400 * (c + 20 * d))
 
     assert noise_block(_KEY, 3, 9, count).tolist() == expected
 

@@ -14,7 +14,7 @@ from zipfile import ZIP_DEFLATED, ZipFile
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from services.clock import FixedClock
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, text, update
 
 from audit.bundle import write_bundle
 from audit.canonical import JsonValue, canonical
@@ -27,7 +27,7 @@ from audit.merkle import CompactRange
 from audit.reading import reading
 from audit.sequencer import Sequencer
 from audit.store import stage
-from audit.tables import metadata
+from audit.tables import audit_log, metadata
 from audit.triggers import INSERT_ONLY, statements
 from gateway.storage.database import open_engine
 
@@ -78,7 +78,7 @@ class NotebookState:
             self.remembered = new
 
 
-class Killed(Exception):  # noqa: N818
+class Killed(Exception):
     """Stands for SIGKILL at a crash point."""
 
 
@@ -141,6 +141,12 @@ class Logbook:
                         conn.execute(text(f"DROP TRIGGER {table}_no_{kind}"))
             for statement in sql:
                 conn.execute(text(statement))
+
+    def forge_leaf(self, seq: int) -> None:
+        """Another leaf hash in a row of the log."""
+        self.tamper()
+        with self.engine.begin() as conn:
+            conn.execute(update(audit_log).where(audit_log.c.seq == seq).values(leaf_hash=bytes(32)))
 
 
 def make_draft(sealer: NotebookSealer, clock: FixedClock, number: int, *, actor: Personal = ALICE) -> Draft:

@@ -14,7 +14,10 @@ from audit.errors import BadKey, BadNote, BadSignature
 # golang.org/x/mod/sumdb/note, example.
 PETER = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW"
 TEXT = "If you think cryptography is the answer to your problem,\nthen you don't know what your problem is.\n"
-PETERS_LINE = "— PeterNeumann x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=\n"
+PETERS_LINE = (
+    "— PeterNeumann "
+    "x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=\n"
+)
 # The example of C2SP signed-note, by a key that we do not know.
 QUASIMODO = (
     "Ognuno sta solo sul cuor della terra\ntrafitto da un raggio di sole:\n\ned è subito sera.\n\n"
@@ -142,7 +145,7 @@ def test_a_malformed_note_is_refused(note: str) -> None:
         f"{ORIGIN}\n05\n{'A' * 43}=\n",
         f"{ORIGIN}\n-5\n{'A' * 43}=\n",
         f"{ORIGIN}\n+5\n{'A' * 43}=\n",
-        f"{ORIGIN}\n٥\n{'A' * 43}=\n",
+        f"{ORIGIN}\n\u0665\n{'A' * 43}=\n",
         f"{ORIGIN}\n{'9' * 30}\n{'A' * 43}=\n",
         f"{ORIGIN}\n5\n{'A' * 42}B=\n",
         f"{ORIGIN}\n5\n{'A' * 44}\n",

@@ -12,7 +12,7 @@ from logbook import SIGNER, Logbook, entries
 
 from audit.checkpoint import NoteVerifier
 from audit.errors import BadProof, BadSignature
-from audit.merkle import leaf_hash
+from audit.merkle import leaf_hash, node_hash
 from audit.proof import Proof, check_entry_proof, check_proof, parse_proof
 from audit.reading import reading
 from audit.tree import prove
@@ -37,18 +37,8 @@ sFodV/vSp5O8n9a8QpW6PRY97tfOSW5bsc2Xl/EQi08=
 def proof_of_first() -> Proof:
     """A tree of two: the first entry, the second one's leaf, the signed root."""
     first, second = entries(2)
-    root = NoteTree.root(first.leaf(), second.leaf())
+    root = node_hash(first.leaf(), second.leaf())
     return Proof(0, (second.leaf(),), SIGNER.sign(2, root), first.canonical)
-
-
-class NoteTree:
-    """The root of two leaves."""
-
-    @staticmethod
-    def root(left: bytes, right: bytes) -> bytes:
-        from audit.merkle import node_hash
-
-        return node_hash(left, right)
 
 
 def test_the_layout_is_the_published_one() -> None:

@@ -176,9 +176,9 @@ def test_a_kill_between_delivery_and_cursor_loses_nothing(
         from gateway.crash import crash_at
         from gateway.storage.database import open_engine
         from services.clock import FixedClock
-        from services.siem import pseudonym
+        from services.siem import pseudonym as names
         engine, crash = open_engine({database_url!r}), crash_at("forwarder.batch")
-        Forwarder(engine, FileSink({str(path)!r}), "file:siem", pseudonym, FixedClock(), batch=4, crash=crash).run_once()
+        Forwarder(engine, FileSink({str(path)!r}), "file:siem", names, FixedClock(), batch=4, crash=crash).run_once()
     """
     killed = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], cwd=TESTS.parent, check=False)
 

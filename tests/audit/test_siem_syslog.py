@@ -99,27 +99,35 @@ def test_an_outage_loses_nothing_and_keeps_the_order(
     assert [int(seq) for _, _, seq, _, _ in lines] == list(range(1000))
 
 
-def read_half_and_reset(connection: socket.socket) -> None:
+def read_half_and_reset(connection: socket.socket, _over: threading.Event) -> None:
     """Dies in the middle of the batch, as a killed receiver with unread bytes does."""
     connection.recv(1000)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    connection.close()
+    reset(connection)
 
 
-def read_nothing(connection: socket.socket) -> None:
-    """Hangs: its kernel takes the bytes, the program never does."""
-    time.sleep(1.5)
+def read_nothing(connection: socket.socket, over: threading.Event) -> None:
+    """Hangs until the test is over: its kernel takes the bytes, the program never does."""
+    over.wait(20)
+    reset(connection)
+
+
+def reset(connection: socket.socket) -> None:
+    """Close with RST, as the kernel does for a dead process with unread bytes."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()
 
 
 @pytest.fixture
 def receiver(request: pytest.FixtureRequest) -> Iterator[int]:
-    """The port of a receiver that treats its first connection as the test says."""
-    behave: Callable[[socket.socket], None] = request.param
+    """The port of a receiver that treats its one connection as the test says."""
+    behave: Callable[[socket.socket, threading.Event], None] = request.param
+    over = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as server:
-        threading.Thread(target=lambda: behave(server.accept()[0]), daemon=True).start()
+        thread = threading.Thread(target=lambda: behave(server.accept()[0], over))
+        thread.start()
         yield server.getsockname()[1]
+        over.set()
+        thread.join(10)
 
 
 @pytest.mark.parametrize("receiver", [read_half_and_reset, read_nothing], indirect=True)

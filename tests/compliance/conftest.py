@@ -67,7 +67,7 @@ class NotesPlace:
 
     def erase(self, subject: str) -> ErasedCount:
         if self.is_frozen:
-            raise NotNow(self.name)
+            raise NotNow
         with self.engine.begin() as conn:
             gone = conn.execute(delete(notes).where(notes.c.subject_id == subject)).rowcount
         self.crash()

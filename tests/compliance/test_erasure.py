@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,9 @@ from audit.reading import reading
 from audit.store import each_entry
 from compliance import KeyStore, Status, SubjectErasing, SubjectSealer
 from compliance.cases import Case
+from compliance.erasure import erase_everywhere
 from compliance.errors import NoPackage, SubjectErased
+from compliance.log_place import LogPlace
 from compliance.receipt import verify
 from compliance.subjects import SubjectState, state_of
 
@@ -188,9 +191,24 @@ def test_an_erasure_waits_for_a_frozen_cohort(house: House) -> None:
     assert "canary-ada" in _readable(house, house.sealer)
     with reading(house.engine) as conn:
         assert state_of(conn, person) is SubjectState.ERASING
+    with pytest.raises(SubjectErased):
+        house.keystore.key_for(person, Retention.ACCOUNTABILITY, house.clock())
     assert house.keystore.apply_state() == 0  # a restart does not take the keys from the round
     house.place.is_frozen = False
     assert house.desk.resume_open()[0].status is Status.COMPLETED
+
+
+def test_what_comes_after_a_waiting_place_waits_too(house: House) -> None:
+    """RULES 5: the client's row leads to its frozen update; erased first, the update would never be found."""
+    first, second = (replace(house.place, name=name) for name in ("updates", "clients"))
+    first.is_frozen = True
+    person = house.person()
+    log = LogPlace(house.engine, house.keystore, house.sealer)
+
+    look = erase_everywhere(person, (first, second), log)
+
+    assert look.problem == "NOT_NOW"
+    assert look.left == {"updates": 1, "clients": 1, "audit_log": 1}
 
 
 def test_an_erasure_is_not_called_done_while_something_is_left(house: House) -> None:

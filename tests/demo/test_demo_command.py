@@ -57,7 +57,7 @@ def test_plain_lines_tell_a_round_in_full() -> None:
         view.add(ROUND)
 
     assert stream.getvalue() == (
-        "== 3  Training\n   round 2/12: 10 clients, accuracy 0.912, epsilon spent 1.23, 0.6 s\n"
+        "== 3  Training\n   round 2/12: 10 clients, accuracy 0.912, epsilon spent 1.234, 0.6 s\n"
     )
 
 
@@ -70,7 +70,7 @@ def test_the_live_table_shows_each_round() -> None:
     with screen.rounds(plan) as view:
         view.add(ROUND)
 
-    for cell in ("2/12", "10", "0.912", "1.23"):
+    for cell in ("2/12", "10", "0.912", "1.234"):
         assert cell in stream.getvalue()
 
 

@@ -42,13 +42,13 @@ def test_the_gateway_accepts_every_round_of_a_plan(unit: Unit, clients: int) -> 
 
 
 def test_the_steps_of_record_level_training_fall_from_round_to_round() -> None:
-    """Noise weighs most at the end: the server's step falls to a quarter."""
+    """Noise weighs most at the end: the server's step falls to half."""
     plan = make_plan(Unit.RECORD, rounds=12, clients=10, epsilon=3)
 
     steps = [plan.server_lr(index) for index in range(12)]
 
     assert steps == sorted(steps, reverse=True)
-    assert steps[0] / steps[-1] == pytest.approx(4)
+    assert steps[0] / steps[-1] == pytest.approx(2)
 
 
 def test_a_plan_without_noise_has_no_budget() -> None:

@@ -73,7 +73,7 @@ def _outcome(unit: Unit = Unit.RECORD, *, words: str = "silo-04") -> DemoOutcome
         before=(Field(7, "update.accepted", "actor", words, is_readable=True),),
         after=(Field(7, "update.accepted", "actor"),),
         receipt=Path("/tmp/receipt.jwt"),
-        receipt_payload={"left": 0, "note": words},
+        receipt_payload={"left": 0, "kept": [{"what": words, "count": 2, "why": words}]},
         token_status=401,
         bundle=Path("/tmp/after.zip"),
         entries=140,
@@ -150,6 +150,18 @@ def test_the_claim_of_unit_record_names_whom_it_trusts() -> None:
     assert "discrete Gaussian" in said["Mechanism"]
     assert "trusted to clip" in said["Trust"]
     assert "several records" in said["Not covered"]
+
+
+@pytest.mark.parametrize(
+    ("unit", "limit"),
+    [(Unit.RECORD, "not of the silo as a whole"), (Unit.NONE, "nothing bounds what they reveal")],
+)
+def test_an_erasure_does_not_claim_that_models_forget(unit: Unit, limit: str) -> None:
+    """Promise 9 again: a claim about single records says nothing about a whole silo."""
+    page = render(_outcome(unit))
+
+    assert "cannot forget the silo" in page
+    assert limit in page
 
 
 def test_without_noise_there_is_no_claim() -> None:

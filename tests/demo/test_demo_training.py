@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
 from gateway.demo.data import CLASSES, FEATURES, Records, deal, load_split
+from gateway.demo.evaluate import evaluate
 from gateway.demo.model import Softmax, accuracy, clipped_gradient_sum, gradient_sum, loss
 from gateway.demo.plan import Unit, make_plan
 from gateway.demo.rehearsal import rehearse
@@ -157,3 +161,14 @@ def test_a_model_that_knows_nothing_guesses() -> None:
     found = accuracy(Softmax.zero(), held_out)
 
     assert found == held_out.label_counts()[0] / len(held_out)
+
+
+def test_the_operators_evaluation_reads_a_model_file(tmp_path: Path) -> None:
+    """`FLG_EVALUATE` gets a path and answers accuracy and loss on the held-out data."""
+    model, held_out = _random_model(6), load_split()[1]
+    save_file(model.tensors(), tmp_path / "model.safetensors")
+
+    found = evaluate(str(tmp_path / "model.safetensors"))
+
+    assert found["accuracy"] == accuracy(model, held_out)
+    assert found["loss"] == pytest.approx(loss(model, held_out), rel=1e-5)

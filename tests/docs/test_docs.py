@@ -101,13 +101,14 @@ def _problem(words: tuple[str, ...]) -> str:
             if (option := word.partition("=")[0]) not in options:
                 return f"{found.name} has no option {option}"
         elif isinstance(found, click.Group):
-            if word not in found.commands:
+            if (named := found.get_command(click.Context(found), word)) is None:
                 return f"{found.name} has no command {word}"
-            found = found.commands[word]
+            found = named
             options |= _options(found)
-    return f"{found.name} needs a subcommand" if isinstance(found, click.Group) and words else ""
+    needs_more = isinstance(found, click.Group) and not words[-1].startswith("-")
+    return f"{found.name} needs a subcommand" if needs_more else ""
 
 
 def _options(command: click.Command) -> set[str]:
     named = (name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts))
-    return {"--help", *(name for name in named if name.startswith("-"))}
+    return {"-h", "--help", *(name for name in named if name.startswith("-"))}

@@ -11,6 +11,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from services.clock import FixedClock
+from services.postgresql import PostgreSQL
 from sqlalchemy import Engine, select
 
 import audit.tables
@@ -26,20 +27,61 @@ from gateway.auth.refusals import close_refusals
 from gateway.auth.scopes import Role
 from gateway.config import Config
 from gateway.services import Services, open_services
+from gateway.storage.database import open_engine
 
 TokenFor = Callable[..., str]
 Entries = Callable[..., list[dict[str, Any]]]
+_METADATAS = (audit.tables.metadata, compliance.tables.metadata, gateway.tables.metadata)
 
 
-def create_tables(engine: Engine, keystore_engine: Engine) -> None:
-    """Every table of the gateway, with the triggers that guard the log."""
-    for metadata in (audit.tables.metadata, compliance.tables.metadata, gateway.tables.metadata):
+def create_tables(engine: Engine) -> None:
+    """Every table of the main database, with the triggers that guard the log."""
+    for metadata in _METADATAS:
         metadata.create_all(engine)
-    compliance.keystore_tables.metadata.create_all(keystore_engine)
-    triggers = {"sqlite": audit.triggers.SQLITE, "postgresql": audit.triggers.POSTGRESQL}
     with engine.begin() as conn:
-        for statement in triggers[engine.dialect.name]:
+        for statement in audit.triggers.statements(engine.dialect.name):
             conn.exec_driver_sql(statement)
+
+
+def _prepare(url: str) -> None:
+    engine = open_engine(url)
+    create_tables(engine)
+    engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def gateway_postgresql_url(postgresql_server: PostgreSQL) -> str:
+    """A PostgreSQL database with every table, shared by the tests, which empty it; making one takes a second."""
+    url = postgresql_server.url(postgresql_server.create_database())
+    _prepare(url)
+    return url
+
+
+def _empty(url: str) -> None:
+    """Delete every row; whoever is still connected goes, and the log's triggers look away."""
+    engine = open_engine(url)
+    with engine.begin() as conn:
+        conn.exec_driver_sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        conn.exec_driver_sql("SET LOCAL session_replication_role = replica")
+        for metadata in _METADATAS:
+            for table in metadata.tables.values():
+                conn.execute(table.delete())
+    engine.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A main database with every table and no row: the test runs once on SQLite and once on PostgreSQL."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path / 'fl-gateway.db'}"
+        _prepare(url)
+    else:
+        url = request.getfixturevalue("gateway_postgresql_url")
+        _empty(url)
+    return url
 
 
 @pytest.fixture
@@ -59,7 +101,7 @@ def config(database_url: str, tmp_path: Path) -> Config:
 def services(config: Config, clock: FixedClock) -> Iterator[Services]:
     """The gateway's stores, empty, with every table."""
     opened = open_services(config, part="console", clock=clock)
-    create_tables(opened.engine, opened.keystore_engine)
+    compliance.keystore_tables.metadata.create_all(opened.keystore_engine)
     yield opened
     opened.close()
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from flask import Flask, Response, g
 from flask.testing import FlaskClient
 from services.clock import FixedClock
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 from gateway.auth.admission import current_client, require
-from gateway.auth.clients import Move, NewClient, client_record, move_client
+from gateway.auth.clients import Move, NewClient, move_client
+from gateway.auth.roster import client_record
 from gateway.openapi import operation
 from gateway.services import Services
 from gateway.tables import clients
@@ -133,14 +134,13 @@ def test_a_token_does_not_travel_in_clear(http: FlaskClient, token_for: TokenFor
 def test_who_is_turned_away_is_so_before_the_body_is_read(http: FlaskClient) -> None:
     """DESIGN, the way of an update: the token is checked first."""
 
-    class Unread(io.RawIOBase):
-        def readable(self) -> bool:
-            return True
-
-        def readinto(self, buffer: object) -> int:
+    class Unread(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
             raise AssertionError("the body was read")
 
-    answer = http.post("/test/limited", input_stream=io.BufferedReader(Unread()), content_length=10)
+    answer = http.post(
+        "/test/limited", environ_overrides={"wsgi.input": Unread(b"a body"), "CONTENT_LENGTH": "6"}
+    )
 
     assert answer.status_code == 401
 
@@ -215,13 +215,16 @@ def test_a_client_is_seen_at_most_once_a_minute(
     with services.engine.connect() as conn:
         client_id = conn.execute(select(clients.c.client_id)).scalar_one()
 
-    seen = []
+    seen: list[datetime | None] = []
+    written: list[str] = []
+    event.listen(services.engine, "before_cursor_execute", lambda *about: written.append(about[2]))
     for _ in range(3):
         http.get(CLIENTS, headers=headers)
         seen.append(client_record(services, client_id).last_seen_at)
         clock.advance(timedelta(seconds=40))
 
     assert seen == [start, start, start + timedelta(seconds=80)]
+    assert len([statement for statement in written if statement.startswith("UPDATE clients")]) == 2
 
 
 def test_a_view_outside_of_the_document_can_be_guarded_too(http: FlaskClient, token_for: TokenFor) -> None:

@@ -1,4 +1,4 @@
-"""A stock OAuth client against a real server: Authlib's httpx session gets a token and uses it."""
+"""A stock OAuth client against a real server: Authlib's requests session gets a token and uses it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
-from authlib.integrations.httpx_client import OAuth2Client
+from authlib.integrations.requests_client import OAuth2Session
 from flask import Flask
 from werkzeug.serving import make_server
 
@@ -31,7 +31,7 @@ def test_a_stock_client_gets_uses_asks_about_and_ends_a_token(
 ) -> None:
     """RFC 6749, 7662, 7009, found by RFC 8414, over real HTTP."""
     operator = client_of("operator")
-    with OAuth2Client(
+    with OAuth2Session(
         operator.client_id, operator.client_secret, token_endpoint_auth_method=method
     ) as client:
         metadata = client.get(f"{url}/.well-known/oauth-authorization-server", withhold_token=True).json()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import logging
 from base64 import b64encode
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from uuid import uuid4
 import pytest
 from flask.testing import FlaskClient
 from services.clock import FixedClock
-from sqlalchemy import func, select
+from sqlalchemy import event, func, select
 
 from compliance.keys import SigningUse
 from compliance.subjects import mark_erasing
@@ -199,6 +200,27 @@ def test_guessing_a_secret_is_slowed_and_a_right_one_is_not(http: FlaskClient, c
     assert right.status_code == 200
     others = http.post("/oauth/token", data=GRANT, auth=(other.client_id, "flg_secret_wrong"))
     assert others.status_code == 401
+
+
+@pytest.mark.parametrize("claimed", [str(uuid4()), "hospital-a", ""])
+def test_an_unknown_client_costs_what_a_wrong_secret_costs(
+    http: FlaskClient, client_of: ClientOf, services: Services, monkeypatch: pytest.MonkeyPatch, claimed: str
+) -> None:
+    """No measurement of time tells whether a client exists: the same query and one comparison of equal length."""
+    new, work = client_of("participant"), []
+    compare = hmac.compare_digest
+    monkeypatch.setattr(hmac, "compare_digest", lambda a, b: work.append((len(a), len(b))) or compare(a, b))
+    event.listen(services.engine, "before_cursor_execute", lambda *about: work.append(about[2]))
+
+    def work_of(client_id: str) -> list[object]:
+        http.post("/oauth/token", data=GRANT, auth=(client_id, "flg_secret_wrong"))
+        done = [step for step in work if step == (64, 64) or "FROM clients" in str(step)]
+        work.clear()
+        return done
+
+    wrong = work_of(new.client_id)
+    assert len(wrong) == 2
+    assert work_of(claimed) == wrong
 
 
 def test_an_expired_token_is_refused_and_purged(

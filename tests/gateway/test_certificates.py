@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
+import sqlite3
 import ssl
 import subprocess
 import sys
 import textwrap
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from cryptography import x509
 from services.nginx import Nginx, running_nginx
 from services.pebble import Pebble, free_port, running_pebble
@@ -29,6 +32,7 @@ from gateway.certificates import (
     issue_certificate,
     renew_certificates,
 )
+from gateway.cli import main
 from gateway.errors import ConfigError
 from gateway.front import Front, render, render_http
 
@@ -267,6 +271,14 @@ def test_private_keys_are_readable_by_their_owner_alone(house: House) -> None:
     assert modes == {0o600}
 
 
+def event_types_staged(database: Path) -> list[str]:
+    """The event types of the entries that wait for their place in a gateway's log."""
+    with closing(sqlite3.connect(database)) as connection:
+        return [
+            json.loads(body)["event_type"] for (body,) in connection.execute("SELECT body FROM audit_pending")
+        ]
+
+
 @pytest.mark.parametrize(
     "domain", ["", "--config-dir=/tmp", "a.example.com,b.example.com", "A.example.com", "host"]
 )
@@ -278,6 +290,31 @@ def test_a_domain_that_is_none_is_refused_before_certbot_runs(tmp_path: Path, do
         issue_certificate([domain], settings, lambda *_: None)
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_commands_issue_renew_and_write_it_down(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`fl-gateway certs issue|renew` with the settings of the environment; the entries stand in the audit log."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FLG_ACME_SERVER", house.acme.acme_url)
+    (tmp_path / "certificates").mkdir()
+    (tmp_path / "certificates" / "webroot").symlink_to(house.settings.webroot)
+    monkeypatch.setenv("FLG_CERTIFICATE_DEPLOY_HOOK", house.settings.deploy_hook)
+    run = CliRunner().invoke
+
+    issued = run(main, ["certs", "issue", "cli.example.com", "--json"])
+    renewed = run(main, ["certs", "renew", "--force"])
+    refused = run(main, ["certs", "issue", "A B"])
+    monkeypatch.setenv("FLG_ACME_SERVER", f"https://localhost:{free_port()}/dir")
+    failed = run(main, ["certs", "renew", "--force", "--json"])
+
+    assert json.loads(issued.output)["outcome"] == "renewed"
+    assert renewed.output.startswith("cli.example.com: new certificate in use")
+    assert [outcome.exit_code for outcome in (issued, renewed, refused, failed)] == [0, 0, 2, 1]
+    kinds = event_types_staged(tmp_path / "fl-gateway.db")
+    assert (kinds.count("certificate.renewed"), kinds.count("certificate.failed")) == (2, 1)
+    assert kinds.count("intent.certificate") == 6
 
 
 def test_the_daily_run_starts_with_a_look_and_ends_at_sigterm(tmp_path: Path) -> None:

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 from base64 import b64encode
 from collections.abc import Callable
 from uuid import uuid4
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import func, select
 
 from compliance.errors import SubjectErased, SubjectErasing
 from compliance.subjects import SubjectState, state_of
-from gateway.auth.clients import (
-    Device,
-    NewClient,
-    add_client,
-    client_id_of,
-    client_record,
-    new_registration,
-    public_key_of,
-    register_client,
-)
+from gateway.auth.clients import Device, NewClient, add_client, new_registration, register_client
+from gateway.auth.roster import client_id_of, client_record, public_key_of
 from gateway.auth.scopes import Role
 from gateway.errors import Conflict, NotFound
 from gateway.services import Services
@@ -146,6 +140,28 @@ def test_the_same_registration_twice_is_one_client(
     assert (first.status_code, again.status_code) == (201, 201)
     assert again.get_json() == first.get_json()
     assert (other.status_code, other.get_json()["code"]) == (422, "IDEMPOTENCY_KEY_REUSED")
+    assert count(services) == 2
+
+
+def test_the_same_registration_twice_at_once_is_one_client(
+    app: Flask, services: Services, client_of: ClientOf
+) -> None:
+    """A retry that overtakes its first try: both get the one answer."""
+    headers = bearer(client_of("participant").api_key) | {"Idempotency-Key": "once"}
+    start, answers = threading.Barrier(4), []
+
+    def register() -> None:
+        start.wait()
+        answers.append(app.test_client().post(REGISTER, json={"name": "a"}, headers=headers))
+
+    threads = [threading.Thread(target=register) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert {answer.status_code for answer in answers} == {201}
+    assert len({answer.get_json()["client_id"] for answer in answers}) == 1
     assert count(services) == 2
 
 

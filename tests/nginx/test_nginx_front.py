@@ -9,6 +9,7 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -90,6 +91,16 @@ class Site:
         if "cert" in options:
             context.load_cert_chain(*options.pop("cert"))  # type: ignore[misc]
         return httpx.Client(verify=context, trust_env=False, base_url=self.url, timeout=10)
+
+    def access_lines(self, *, last_method: str) -> list[dict[str, str]]:
+        """The access log, once its last line is of that method: nginx writes a line after it has answered."""
+        deadline = time.monotonic() + 10
+        while True:
+            lines = [json.loads(line) for line in self.front.access_log.read_text().splitlines()]
+            if lines and lines[-1]["method"] == last_method:
+                return lines
+            assert time.monotonic() < deadline, lines[-5:]
+            time.sleep(0.02)
 
     def logged(self) -> str:
         """Every byte that nginx wrote about requests: access log and both error logs."""
@@ -241,7 +252,7 @@ def test_the_logs_hold_no_query_id_or_address(site: Site) -> None:
         too_big = client.post(f"/api/v1/models?{PERSON}", content=bytes(LIMIT + 1)).status_code
         client.request("CANARY", "/health")
 
-    lines = [json.loads(line) for line in site.front.access_log.read_text().splitlines()]
+    lines = site.access_lines(last_method="other")
     assert [*statuses, too_big] == [200, 200, 200, 413]
     assert [line["area"] for line in lines[-5:]] == [
         "/api/v1/clients",
@@ -267,6 +278,7 @@ def test_a_gateway_that_does_not_answer_is_a_problem_document(tmp_path: Path) ->
     assert answer.headers["content-type"] == "application/problem+json"
     problem = answer.json()
     assert (problem["status"], problem["code"]) == (502, "INSUFFICIENT_RESOURCES")
+    assert problem["type"] == "urn:fl-gateway:problem:insufficient-resources"
     assert problem["error"]["request_id"] == answer.headers["x-request-id"]
     assert answer.headers["strict-transport-security"]
     assert PERSON not in site.logged()

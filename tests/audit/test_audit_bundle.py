@@ -1,0 +1,158 @@
+"""The bundle: what the database holds, as it stands, in the same bytes each time."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import subprocess
+import sys
+from base64 import b64decode
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from logbook import SIGNER, Killed, Logbook
+
+from audit.bundle import export_bundle, write_bundle
+from audit.errors import NoCheckpoint
+from audit.reading import reading
+from audit.verify import verify_bundle
+
+
+def test_a_bundle_holds_the_four_members_and_verifies(log: Logbook, tmp_path: Path) -> None:
+    """DESIGN, Audit bundle."""
+    log.grow(1203)
+
+    bundle = log.bundle(tmp_path / "b.zip")
+
+    with ZipFile(bundle) as archive:
+        assert sorted(archive.namelist()) == ["README.txt", "checkpoint", "entries.jsonl", "keys/log.vkey"]
+        stored = archive.read("entries.jsonl").splitlines()
+        assert archive.read("keys/log.vkey").decode() == SIGNER.vkey + "\n"
+    assert [json.loads(line)["seq"] for line in stored] == list(range(1203))
+    assert verify_bundle(bundle, vkey=SIGNER.vkey).ok
+
+
+def test_equal_logs_give_equal_bytes(sqlite_log: Logbook, tmp_path: Path) -> None:
+    """Two auditors can compare their bundles by hash."""
+    sqlite_log.grow(3)
+
+    one, other = sqlite_log.bundle(tmp_path / "1.zip"), sqlite_log.bundle(tmp_path / "2.zip")
+
+    assert one.read_bytes() == other.read_bytes()
+
+
+def test_a_bundle_streams_to_what_cannot_seek(sqlite_log: Logbook, tmp_path: Path) -> None:
+    """API: GET …/bundle sends it as it is made."""
+
+    class Pipe(io.RawIOBase):
+        def __init__(self) -> None:
+            self.received = bytearray()
+
+        def writable(self) -> bool:
+            return True
+
+        def write(self, data: bytes) -> int:  # type: ignore[override]
+            self.received += data
+            return len(data)
+
+    sqlite_log.grow(3)
+    pipe = Pipe()
+
+    with reading(sqlite_log.engine) as conn:
+        assert write_bundle(conn, pipe, SIGNER.vkey) == 3  # type: ignore[arg-type]
+
+    (tmp_path / "b.zip").write_bytes(bytes(pipe.received))
+    assert verify_bundle(tmp_path / "b.zip", vkey=SIGNER.vkey).ok
+
+
+def test_a_log_that_was_never_signed_has_no_bundle(sqlite_log: Logbook, tmp_path: Path) -> None:
+    """The message says what to do."""
+    sqlite_log.stage(1)
+
+    with pytest.raises(NoCheckpoint, match="sequence"), reading(sqlite_log.engine) as conn:
+        write_bundle(conn, tmp_path / "b.zip", SIGNER.vkey)
+
+
+def test_the_export_waits_until_every_entry_is_signed(sqlite_log: Logbook, tmp_path: Path) -> None:
+    """CLI commands work beside a running `serve`, whose sequencer may be between leaves and signature."""
+    sqlite_log.grow(2)
+    sqlite_log.stage(2)
+    with pytest.raises(Killed):
+        sqlite_log.sequencer(crash_at="sequencer.batch").run_once()
+    slept: list[float] = []
+
+    def sign_meanwhile(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 3:
+            sqlite_log.sequence()
+
+    assert export_bundle(sqlite_log.engine, tmp_path / "b.zip", SIGNER.vkey, sleep=sign_meanwhile) == 4
+
+    assert len(slept) == 3
+    assert verify_bundle(tmp_path / "b.zip", vkey=SIGNER.vkey).ok
+
+
+def test_the_export_does_not_hide_what_stays_unsigned(sqlite_log: Logbook, tmp_path: Path) -> None:
+    """API: the export never judges; the verifier names the first entry that no checkpoint covers."""
+    sqlite_log.grow(2)
+    sqlite_log.stage(2)
+    with pytest.raises(Killed):
+        sqlite_log.sequencer(crash_at="sequencer.batch").run_once()
+
+    export_bundle(sqlite_log.engine, tmp_path / "b.zip", SIGNER.vkey, patience_s=0.1, sleep=lambda _: None)
+
+    verdict = verify_bundle(tmp_path / "b.zip", vkey=SIGNER.vkey)
+    assert (verdict.ok, verdict.first_bad_seq) == (False, 2)
+    assert "not signed yet" in (verdict.problem or "")
+
+
+def test_the_steps_of_the_readme_check_the_log_by_hand(sqlite_log: Logbook, tmp_path: Path) -> None:
+    """README.txt: with a shell, sha256sum and an Ed25519 tool, without any code of ours."""
+    sqlite_log.grow(3)
+    with ZipFile(sqlite_log.bundle(tmp_path / "b.zip")) as archive:
+        archive.extractall(tmp_path)
+        readme = archive.read("README.txt").decode()
+    (command,) = [line.strip() for line in readme.splitlines() if "sha256sum" in line]
+
+    hashed = subprocess.run(
+        ["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True
+    ).stdout.split()[0]
+
+    stored = (tmp_path / "entries.jsonl").read_bytes().splitlines()
+    leaves = [hashlib.sha256(b"\0" + line).digest() for line in stored]
+    assert json.loads(stored[1])["prev"] == hashed == leaves[0].hex()
+    pair = hashlib.sha256(b"\1" + leaves[0] + leaves[1]).digest()
+    note = (tmp_path / "checkpoint").read_text("utf-8").split("\n")
+    assert (note[1], b64decode(note[2])) == ("3", hashlib.sha256(b"\1" + pair + leaves[2]).digest())
+    signature = b64decode(note[-2].split(" ")[-1])[4:]
+    public = b64decode((tmp_path / "keys/log.vkey").read_text().strip().split("+", 2)[2])[1:]
+    Ed25519PublicKey.from_public_bytes(public).verify(signature, "".join(f"{x}\n" for x in note[:3]).encode())
+
+
+def test_the_auditors_page_checks_a_log_by_hand(sqlite_log: Logbook, tmp_path: Path) -> None:
+    """docs/audit-log.md: the commands that it shows do what it says, without any code of ours."""
+    sqlite_log.grow(21)
+    sqlite_log.bundle(tmp_path / "log.zip")
+    page = (Path(__file__).parents[2] / "docs" / "audit-log.md").read_text("utf-8")
+    (shell,), (python,) = (
+        re.findall(f"```{language}\n(.*?)```", page, re.DOTALL) for language in ("sh", "python")
+    )
+
+    signature = subprocess.run(
+        ["bash", "-euc", shell], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    chain = subprocess.run([sys.executable, "-c", python], cwd=tmp_path, capture_output=True, check=False)
+    (tmp_path / "entries.jsonl").write_bytes(
+        (tmp_path / "entries.jsonl").read_bytes().replace(b"rounds/7", b"rounds/8")
+    )
+    forged = subprocess.run([sys.executable, "-c", python], cwd=tmp_path, capture_output=True, check=False)
+
+    assert (signature.returncode, signature.stdout.strip()) == (0, "Signature Verified Successfully"), (
+        signature
+    )
+    assert chain.returncode == 0, chain
+    assert b"bad at 8" in forged.stderr

@@ -1,0 +1,176 @@
+"""The stores of one gateway under test: a directory, and a database in it or on a PostgreSQL server.
+
+What a test looks at it reads through `stores()`: the gateway's own code on the same files and database.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from services.postgresql import PostgreSQL
+from sqlalchemy import make_url
+
+from audit.bundle import export_bundle
+from audit.verdict import Verdict
+from audit.verify import verify_bundle
+from compliance.keys import SigningUse
+from gateway.api.audit import log_vkey
+from gateway.cli.opening import prepared_services
+from gateway.config import load_config
+from gateway.services import Services
+from gateway.storage.migrating import upgrade
+
+ROOT = Path(__file__).resolve().parents[2]
+_MANY = "models=60000/minute;updates=60000/minute;rounds=60000/minute;register=60000/minute;auth_failures=30/minute"
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The stores of one gateway: a directory, and a database in it or on a PostgreSQL server."""
+
+    directory: Path
+    database_url: str
+    server: PostgreSQL | None = None
+    settings: dict[str, str] = field(default_factory=dict)
+
+    def environment(self) -> dict[str, str]:
+        """The settings of this home as `FLG_*` variables."""
+        wanted = {
+            "database_url": self.database_url,
+            "blob_url": f"file:{self.directory}/blobs",
+            "keystore_url": f"sqlite:///{self.directory}/keys/subjects.db",
+            "state_url": f"file:{self.directory}/keys/state",
+            "master_key": "5a" * 32,
+            "siem_sinks": f"file:{self.directory}/siem.jsonl",
+            "rate_limits": _MANY,
+            "worker_interval_s": "0.05",
+            **self.settings,
+        }
+        return {f"FLG_{name.upper()}": value for name, value in wanted.items()}
+
+    @contextmanager
+    def stores(self) -> Iterator[Services]:
+        """The stores, opened in this process; safe beside a running gateway."""
+        services = prepared_services(load_config(self.environment()), part="console")
+        try:
+            yield services
+        finally:
+            services.close()
+
+    def settle(self) -> Home:
+        """Make the databases, as `fl-gateway db upgrade` does."""
+        with self.stores() as services:
+            upgrade(services.engine, "main")
+            upgrade(services.keystore_engine, "keystore")
+        return self
+
+    def copy(self, to: Path) -> Home:
+        """The same stores once more, of a gateway that does not run: both go on from here on their own."""
+        shutil.copytree(self.directory, to)
+        if self.server is None:
+            url = self.database_url.replace(str(self.directory), str(to))
+        else:
+            name = make_url(self.database_url).database
+            url = self.server.url(self.server.create_database(template=str(name)))
+        return replace(self, directory=to, database_url=url)
+
+    def restore(self, parts: tuple[str, ...], copy: Home) -> None:
+        """Put parts of the directory (`fl-gateway.db`, `keys/subjects.db`, …) back as an older copy has them."""
+        for part in parts:
+            for suffix in ("", "-wal", "-shm"):
+                (self.directory / f"{part}{suffix}").unlink(missing_ok=True)
+                if (old := copy.directory / f"{part}{suffix}").exists():
+                    shutil.copy2(old, self.directory / f"{part}{suffix}")
+
+    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run `fl-gateway` on this home."""
+        return subprocess.run(
+            [sys.executable, "-m", "gateway.cli", *words],
+            cwd=self.directory,
+            env=clean_environment() | self.environment(),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def every_byte_kept(self) -> bytes:
+        """All files below the directory; on PostgreSQL also its data directory with the WAL, and each table as text."""
+        files = [path for path in self.directory.rglob("*") if path.is_file()]
+        if self.server is not None:
+            files += [path for path in (self.server.directory / "data").rglob("*") if path.is_file()]
+        return b"\n".join([*map(_bytes_of, files), *self._tables_as_text()])
+
+    def bundle(self, target: Path) -> Path:
+        """The log as an auditor gets it."""
+        with self.stores() as services:
+            export_bundle(services.engine, target, log_vkey(services), patience_s=20)
+        return target
+
+    def verify_log(self, *, since: str | None = None, receipts: tuple[str, ...] = ()) -> Verdict:
+        """What the offline verifier says of the log, with the keys from the key store."""
+        with self.stores() as services:
+            vkey = log_vkey(services)
+            receipt_key = services.keystore.signing_key(SigningUse.RECEIPT)
+            pem = _pem(receipt_key.private.public_key())
+        target = self.bundle(self.directory / f"bundle-{time.monotonic_ns()}.zip")
+        verdict = verify_bundle(target, vkey=vkey, since=since, receipts=receipts, jwks=pem)
+        target.unlink()
+        return verdict
+
+    def _tables_as_text(self) -> list[bytes]:
+        if self.server is None:
+            return []
+        plain = self.database_url.replace("postgresql+psycopg://", "postgresql://")
+        with psycopg.connect(plain) as conn:
+            conn.execute("CHECKPOINT")
+            names = [
+                row[0] for row in conn.execute("SELECT tablename FROM pg_tables WHERE schemaname='public'")
+            ]
+            return [_copied(conn, name) for name in names]
+
+
+@contextmanager
+def home_in(directory: Path, server: PostgreSQL | None = None, **settings: str) -> Iterator[Home]:
+    """An empty home: on SQLite, or with its database on a PostgreSQL server."""
+    directory.mkdir(parents=True, exist_ok=True)
+    name = server.create_database() if server else None
+    url = server.url(name) if server and name else f"sqlite:///{directory}/fl-gateway.db"
+    try:
+        yield Home(directory, url, server, settings).settle()
+    finally:
+        if server and name:
+            server.drop_database(name)
+
+
+def clean_environment() -> dict[str, str]:
+    """This process's environment without settings of a gateway."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("FLG_")}
+    return kept | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:  # a server removed it meanwhile
+        return b""
+
+
+def _copied(conn: psycopg.Connection[Any], table: str) -> bytes:
+    with conn.cursor().copy(f'COPY "{table}" TO STDOUT') as lines:  # type: ignore[arg-type]
+        return b"".join(bytes(line) for line in lines)
+
+
+def _pem(key: Any) -> str:
+    return str(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode())

@@ -24,13 +24,15 @@ _MAX_MEMBERS = 100
 _MAX_TEXT_BYTES = 1_000_000
 _READ_BYTES = 1 << 18
 _ENCRYPTED = 0x1
+# OSError: a damaged offset makes zipfile seek before the file's beginning.
 _DAMAGE = (
     BadZipFile,
     zlib.error,
+    struct.error,
     EOFError,
+    OSError,
     ValueError,
     RuntimeError,
-    struct.error,
     OverflowError,
     IndexError,
 )

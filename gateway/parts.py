@@ -27,8 +27,11 @@ _AWAY_PAUSE_S = 1.0
 
 def recover(services: Services) -> None:
     """What every start does before it takes work: state, key store and database agree again (RULES 1, 2)."""
+    parse_sinks(services.config.siem_sinks)  # a wrong sink is told at start, not by a silent SIEM
     services.keystore.apply_state()
     unite_spends(services)
+    for use in SigningUse:
+        services.keystore.signing_key(use)  # made now, so that jwks.json is whole from the first answer on
 
 
 def run_worker(services: Services, stop: threading.Event) -> None:

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 from flask import Response, request
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
+from pydantic.dataclasses import dataclass
 
 from gateway.errors import BadRequest, PayloadTooLarge, UnsupportedMediaType, ValidationFailed
 from gateway.services import current_services
@@ -25,6 +26,26 @@ WIRE = ConfigDict(
 )
 PER_PAGE, MOST_PER_PAGE = 50, 200
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, config=WIRE)
+class Pagination:
+    """Where a page stands among the others."""
+
+    page: int
+    per_page: int
+    total_pages: int
+    total_items: int
+
+
+@dataclass(frozen=True, slots=True, config=WIRE)
+class Links:
+    """The pages around it, relative; null where there is none."""
+
+    first: str | None
+    prev: str | None
+    next: str | None
+    last: str | None
 
 
 _ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
@@ -148,12 +169,10 @@ def page(items: Sequence[Any], total: int, **beside: Any) -> Response:
             return None
         return f"{request.path}?{urlencode({**request.args, 'page': to, 'per_page': per_page})}"
 
-    camel = wants_camel_case()
-    pagination = {"page": number, "per_page": per_page, "total_pages": pages, "total_items": total}
     body = {
         "data": [dump(item) for item in items],
         **{name: dump(value) if value is not None else None for name, value in beside.items()},
-        "pagination": {to_camel(name) if camel else name: value for name, value in pagination.items()},
-        "links": {"first": link(1), "prev": link(number - 1), "next": link(number + 1), "last": link(pages)},
+        "pagination": dump(Pagination(number, per_page, pages, total)),
+        "links": dump(Links(link(1), link(number - 1), link(number + 1), link(pages))),
     }
     return json_response(body)

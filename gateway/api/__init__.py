@@ -13,4 +13,14 @@ from gateway.api.privacy import privacy
 from gateway.api.rounds import rounds
 from gateway.api.updates import updates
 
-BLUEPRINTS: tuple[Blueprint, ...] = (audit, clients, health, models, oauth, privacy, rounds, updates, well_known)
+BLUEPRINTS: tuple[Blueprint, ...] = (
+    audit,
+    clients,
+    health,
+    models,
+    oauth,
+    privacy,
+    rounds,
+    updates,
+    well_known,
+)

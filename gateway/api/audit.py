@@ -20,7 +20,17 @@ from gateway.errors import NotFound, ValidationFailed
 from gateway.openapi import Media, operation
 from gateway.services import Services, current_services
 from gateway.storage.database import reading
-from gateway.wire import MOST_PER_PAGE, PER_PAGE, WIRE, answer, json_response, number_asked, page, page_asked
+from gateway.wire import (
+    PER_PAGE,
+    WIRE,
+    Links,
+    Pagination,
+    answer,
+    json_response,
+    number_asked,
+    page,
+    page_asked,
+)
 
 audit = Blueprint("audit", __name__, url_prefix="/api/v1/audit")
 READERS = ("audit:read",)
@@ -32,6 +42,8 @@ class EntryList:
     """Entries as they are stored."""
 
     data: list[dict[str, Any]]
+    pagination: Pagination | None = None
+    links: Links | None = None
 
 
 @dataclass(frozen=True, slots=True, config=WIRE)
@@ -54,7 +66,7 @@ def show_entries() -> Response:
             total = tree_size(conn)
         return page([json.loads(entry.canonical) for entry in found], total)
     after = number_asked("after", None)
-    limit = number_asked("limit", PER_PAGE, least=1, most=MOST_ENTRIES) or MOST_PER_PAGE
+    limit = number_asked("limit", PER_PAGE, least=1, most=MOST_ENTRIES) or PER_PAGE
     with reading(services.engine) as conn:
         found = read_entries(conn, after, limit)
     return json_response({"data": [json.loads(entry.canonical) for entry in found]})

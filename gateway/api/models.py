@@ -34,7 +34,7 @@ from gateway.rounds.lineage import ModelVersion, find_version, list_versions
 from gateway.rounds.publishing import ModelWish, add_model, promote
 from gateway.services import current_services
 from gateway.storage.database import reading
-from gateway.wire import WIRE, answer, dump, page, page_asked, parse_json
+from gateway.wire import WIRE, Links, Pagination, answer, dump, page, page_asked, parse_json
 
 models = Blueprint("models", __name__, url_prefix="/api/v1/models")
 READERS = ("model:download", "round:manage")
@@ -86,6 +86,8 @@ class ModelList:
     """A page of model versions."""
 
     data: list[ModelInList]
+    pagination: Pagination
+    links: Links
 
 
 @models.post("")

@@ -34,7 +34,7 @@ from gateway.rounds.opening import RoundRequest, open_round
 from gateway.rounds.record import Round, current_round, find_round, list_rounds
 from gateway.services import Services, current_services
 from gateway.storage.database import reading
-from gateway.wire import WIRE, answer, dump, page, page_asked, parse_json, read_json_body
+from gateway.wire import WIRE, Links, Pagination, answer, dump, page, page_asked, parse_json, read_json_body
 
 rounds = Blueprint("rounds", __name__, url_prefix="/api/v1/rounds")
 READERS = ("training:participate", "round:manage")
@@ -139,6 +139,8 @@ class RoundList:
 
     data: list[RoundView]
     current: RoundView | None
+    pagination: Pagination
+    links: Links
 
 
 @rounds.get("/current")

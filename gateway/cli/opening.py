@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import click
 from sqlalchemy import make_url
 
+from audit.errors import AuditError
 from compliance.errors import ComplianceError
 from gateway.config import Config, load_config
 from gateway.errors import GatewayError
@@ -27,7 +28,7 @@ def open_console(*, part: str = "console") -> Iterator[Services]:
             yield services
         finally:
             services.close()
-    except (GatewayError, ComplianceError) as error:
+    except (GatewayError, ComplianceError, AuditError) as error:
         click.echo(f"fl-gateway: {error}", err=True)
         sys.exit(USAGE_EXIT)
 

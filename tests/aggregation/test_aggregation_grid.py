@@ -128,6 +128,25 @@ def test_a_norm_that_lies_is_found(lie: float) -> None:
     assert caught.value.update_id == "u7"
 
 
+def test_a_lie_that_each_piece_alone_would_hide_is_found() -> None:
+    """The bound is for the whole update: parts that keep it may break it together."""
+    vector = np.full(3 * 8192, 1.0, np.float32)
+    grid = plan_grid(_policy(), vector.size)
+
+    with pytest.raises(SensitivityExceeded):
+        quantise(vector, grid.scale(0.8 * l2_norm({"v": vector})), grid, "u")
+
+
+@given(st.floats(1e-30, 1e30), st.floats(1e-9, 1e15), st.booleans())
+def test_the_scale_leaves_room_for_every_rounding(norm: float, clip_norm: float, record: bool) -> None:
+    """What norm and products may be off by (1e-11) is taken from the scale beforehand (2^-32)."""
+    policy = _record_policy if record else _policy
+    grid = plan_grid(policy(clip_norm=clip_norm), 100)
+
+    assert Fraction(norm) * Fraction(grid.scale(norm)) <= Fraction(grid.radius) * (1 - Fraction(1, 2**33))
+    assert 1 - 2**-40 < grid.bound / grid.radius**2 <= 1 + 2**-40
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, 1e300])
 def test_numbers_that_no_integer_holds_never_reach_the_sum(bad: float) -> None:
     """NaN and overflow fail the check before anything is cast."""

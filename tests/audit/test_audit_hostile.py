@@ -10,7 +10,7 @@ from pathlib import Path
 from zipfile import ZIP_BZIP2, ZIP_DEFLATED, ZIP_STORED, ZipFile
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from logbook import SIGNER, checkpoint, entries, lines, zipped
 
@@ -186,6 +186,7 @@ def test_a_checkpoint_of_more_entries_than_there_can_be_is_refused(tmp_path: Pat
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
+@example(ZIP_STORED, [(0.9986717638828526, 25)], 1.0)  # an offset before the file's beginning
 @given(
     st.sampled_from([ZIP_STORED, ZIP_DEFLATED]),
     st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=4),

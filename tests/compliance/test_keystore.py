@@ -19,7 +19,7 @@ from audit.draft import SYSTEM, UNPROVEN
 from audit.events import Retention
 from audit.reading import reading
 from compliance.errors import BadMasterKey, NeverErasable, SubjectErased
-from compliance.keys import SigningUse, period_of, tombstone_of
+from compliance.keys import SigningUse, SubjectKey, period_of, tombstone_of
 from compliance.keystore import KeyStore
 from compliance.keystore_tables import metadata, subject_keys
 from gateway.storage.database import open_engine
@@ -114,6 +114,26 @@ def test_writers_that_race_for_a_key_agree_on_one(
         indexes = set(pool.map(lambda store: store.index("client-7"), stores))
 
     assert (len(ids), len(kids), len(names), len(indexes)) == (1, 1, 1, 1)
+
+
+def test_a_maker_that_looked_too_early_takes_the_key_that_is_there(
+    keystore: KeyStore, engine: Engine, state: FileState, clock: FixedClock
+) -> None:
+    """Contract: on a conflict the other's key is read; no ciphertext is made under a key nobody stored."""
+
+    class LookedTooEarly(KeyStore):
+        looks = 0
+
+        def _in_slot(self, subject: str, retention: Retention, period: str) -> SubjectKey | None:
+            self.looks += 1
+            return super()._in_slot(subject, retention, period) if self.looks > 1 else None
+
+    made = keystore.key_for("person", PART, AT)
+
+    late = LookedTooEarly(engine, MASTER, state=state, clock=clock)
+
+    assert late.key_for("person", PART, AT) == made
+    assert len(keystore.keys_of("person")) == 1
 
 
 def test_a_destroyed_key_is_gone_from_every_process(

@@ -31,6 +31,8 @@ from compliance.export import verify_package
 if TYPE_CHECKING:
     from conftest import House
 
+    from gateway.storage.blobs import Incoming
+
 
 def _opened(house: House, kind: str = "access") -> Case:
     return house.desk.open(kind, house.person(), requested_by=house.officer)
@@ -271,6 +273,34 @@ def test_an_export_that_was_cut_off_runs_again(house: House) -> None:
     assert done.status is Status.COMPLETED
     assert len(list(house.blobs.names())) == 1
     assert house.desk.resume_open() == []
+
+
+def test_an_export_killed_after_its_blob_was_kept_leaves_one_package(house: House) -> None:
+    """RULES 2: the kept blob that no commit names is removed when the request runs again."""
+    case = house.desk.approve(_opened(house).id, by=house.officer)
+    incoming = house.blobs.incoming
+
+    def dies_after_keep(blob_id: str, key: bytes | None = None) -> Incoming:
+        blob = incoming(blob_id, key)
+        keep = blob.keep
+
+        def die() -> None:
+            keep()
+            raise KeyboardInterrupt
+
+        blob.keep = die
+        return blob
+
+    house.blobs.incoming = dies_after_keep
+    with pytest.raises(KeyboardInterrupt):
+        house.desk.run(case.id)
+    assert len(list(house.blobs.names())) == 1
+    house.blobs.incoming = incoming
+
+    (done,) = house.desk.resume_open()
+
+    assert done.status is Status.COMPLETED
+    assert list(house.blobs.names()) == [done.package_blob]
 
 
 def test_nothing_is_opened_for_a_person_who_is_being_erased(house: House) -> None:

@@ -131,13 +131,8 @@ def test_a_refusal_is_answered_though_it_cannot_be_written(
     assert entry["details"]["count"] == 1
 
 
-def test_an_upload_that_is_turned_away_is_a_refused_update(
-    app: Flask, http: FlaskClient, entries: Entries
-) -> None:
+def test_an_upload_that_is_turned_away_is_a_refused_update(http: FlaskClient, entries: Entries) -> None:
     """API.md: update.refused, with the route's template and never the path in clear."""
-    if "updates" not in app.blueprints:
-        pytest.skip("the route of updates is not registered yet")
-
     http.post("/api/v1/rounds/7/updates", data=b"x")
 
     (entry,) = entries("update.refused")

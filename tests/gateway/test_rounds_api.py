@@ -158,9 +158,7 @@ def test_a_release_under_noise_spends_once_and_destroys_its_seed(
     )
     assert [one.ledger_id for one in services.state.spends()] == [spent.ledger_id]
     (entry,) = entries("privacy.spent")
-    assert float(entry["details"]["epsilon_spent"]) == pytest.approx(
-        0.9263, abs=1e-3
-    )
+    assert float(entry["details"]["epsilon_spent"]) == pytest.approx(0.9263, abs=1e-3)
     assert federation.round()["status"] == "completed"
 
 

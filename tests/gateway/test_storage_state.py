@@ -70,9 +70,9 @@ def test_another_process_sees_the_epoch_at_once(folder: Path) -> None:
     """The epoch clears caches in every process: it is mapped memory, not a file that is read again."""
     state = FileState(folder)
     before = state.epoch()
-    bump = "import sys; from pathlib import Path; from gateway.storage.state import FileState; FileState(Path(sys.argv[1])).bump_epoch()"
+    bump = "import sys; from gateway.storage.state import open_state; open_state(sys.argv[1]).bump_epoch()"
 
-    subprocess.run([sys.executable, "-c", bump, str(folder)], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", bump, f"file:{folder}"], check=True, timeout=60)
 
     assert state.epoch() == before + 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import zipfile
 from collections.abc import Callable
@@ -14,19 +15,30 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from living.driver import BARE, Json, await_that
 from living.home import Home, home_in
 from living.threads import local_gateway_in
-from sqlalchemy import text
+from sqlalchemy import select
 from sqlalchemy.exc import DatabaseError
 
 from audit.checkpoint import NoteSigner
 from audit.errors import LogForked, LogShrunk
 from audit.events import EventType
-from audit.store import latest_checkpoint, tree_size
+from audit.store import latest_checkpoint
+from audit.tables import metadata
 from gateway.api.audit import log_vkey
 from gateway.cli import main
 from gateway.parts import sequencer_of
 from gateway.services import Services
 from gateway.storage.database import reading
 
+KEYS = {"audit_log": "seq", "audit_checkpoints": "size"}
+_ANYWHERE = (
+    "UPDATE {table} SET {key} = {key} + 1",
+    "UPDATE {table} SET {key} = {key}",
+    "DELETE FROM {table}",
+)
+CHANGES = {
+    "sqlite": (*_ANYWHERE, "REPLACE INTO {table} SELECT * FROM {table}"),
+    "postgresql": (*_ANYWHERE, "TRUNCATE {table}", "TRUNCATE {table} CASCADE"),
+}
 Tampering = Callable[[list[bytes]], list[bytes]]
 
 
@@ -134,7 +146,7 @@ def test_every_byte_of_the_entries_counts(evidence: Evidence, tmp_path: Path) ->
     places = range(0, len(whole), len(whole) // 40)
 
     def flip(place: int) -> Tampering:
-        return lambda entries: [whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]]
+        return lambda _: [whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]]
 
     statuses = [verify(evidence.changed(tmp_path / f"{place}.zip", flip(place)))[0] for place in places]
 
@@ -171,27 +183,18 @@ def test_an_older_log_shown_as_the_newest_is_found_by_a_newer_checkpoint(
 
 
 @pytest.mark.parametrize("table", ["audit_log", "audit_checkpoints"])
-@pytest.mark.parametrize("verb", ["UPDATE {} SET size = 0", "DELETE FROM {}", "TRUNCATE {}", "REPLACE"])
-def test_the_database_itself_refuses_to_change_the_log(home: Home, table: str, verb: str) -> None:
+def test_the_database_itself_refuses_to_change_the_log(home: Home, table: str) -> None:
     """Even for who holds the gateway's own credentials."""
-    column = "seq" if table == "audit_log" else "size"
     with home.stores() as services:
         services.trail.note(EventType.CONFIG_CHANGED, settings="x")
         sequencer_of(services).run_once()
-        dialect = services.engine.dialect.name
-        statement = verb.format(table).replace("size", column)
-        if verb == "REPLACE":
-            if dialect == "postgresql":
-                pytest.skip("PostgreSQL has no REPLACE; its primary key refuses the insert")
-            statement = f"INSERT OR REPLACE INTO {table} SELECT * FROM {table}"
-        if dialect == "sqlite" and verb.startswith("TRUNCATE"):
-            pytest.skip("SQLite has no TRUNCATE")
+        before = _rows(services, table)
 
-        with pytest.raises(DatabaseError, match="insert-only"), services.engine.begin() as conn:
-            conn.execute(text(statement))
+        for statement in CHANGES[services.engine.dialect.name]:
+            with pytest.raises(DatabaseError, match="insert-only"):
+                _execute(services, statement.format(table=table, key=KEYS[table]))
 
-        with reading(services.engine) as conn:
-            assert tree_size(conn) == 1
+        assert _rows(services, table) == before
 
 
 def test_a_database_restored_from_an_older_copy_is_not_signed(home: Home, tmp_path: Path) -> None:
@@ -248,9 +251,17 @@ def verify(bundle: Path, *options: str) -> tuple[int, Json]:
     return done.exit_code, json.loads(done.stdout)
 
 
-def _signed_tree(bundle: Path) -> tuple[int, bytes]:
-    import base64
+def _execute(services: Services, statement: str) -> None:
+    with services.engine.begin() as conn:
+        conn.exec_driver_sql(statement)
 
+
+def _rows(services: Services, table: str) -> list[tuple[object, ...]]:
+    with reading(services.engine) as conn:
+        return [tuple(row) for row in conn.execute(select(metadata.tables[table]))]
+
+
+def _signed_tree(bundle: Path) -> tuple[int, bytes]:
     _, size, root = zipfile.ZipFile(bundle).read("checkpoint").decode().splitlines()[:3]
     return int(size), base64.b64decode(root)
 

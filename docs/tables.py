@@ -10,13 +10,16 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import fields
-from inspect import getdoc, isclass
+from inspect import getdoc
 from pathlib import Path
+from typing import Any
 
-import gateway.errors
+import gateway.app  # noqa: F401 - defines every refusal
 from audit.events import EVENTS
+from compliance.errors import ComplianceError
 from gateway.config import PREFIX, Config
 from gateway.errors import GatewayError
+from gateway.problems import compliance_status
 
 _PAGES = Path(__file__).parent
 _TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
@@ -31,16 +34,20 @@ def _settings() -> Iterator[tuple[str, ...]]:
 
 def _errors() -> Iterator[tuple[str, ...]]:
     yield "code", "status", "title", "when"
-    refusals = {
-        one for one in vars(gateway.errors).values() if isclass(one) and issubclass(one, GatewayError)
-    }
-    for refusal in sorted(refusals, key=lambda one: (one.status, one.code)):
-        when = (
-            _first_paragraph(refusal)
-            if refusal is not GatewayError
-            else "A fault of ours: see the server's own log."
-        )
-        yield f"`{refusal.code}`", str(refusal.status), refusal.title, when
+    rows = {("INTERNAL_ERROR", 500, GatewayError.title, "A fault of ours: see the server's own log.")}
+    for refusal in _kinds_of(GatewayError):
+        rows.add((refusal.code, refusal.status, refusal.title, _first_paragraph(refusal)))
+    for kind in _kinds_of(ComplianceError):
+        if (status := compliance_status(kind)) != 500:
+            rows.add((kind.code, status, "", _first_paragraph(kind)))
+    for code, status, title, when in sorted(rows, key=lambda row: (row[1], row[0])):
+        yield f"`{code}`", str(status), title, when
+
+
+def _kinds_of(base: type) -> Iterator[Any]:
+    for kind in base.__subclasses__():
+        yield kind
+        yield from _kinds_of(kind)
 
 
 def _events() -> Iterator[tuple[str, ...]]:

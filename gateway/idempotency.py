@@ -13,6 +13,7 @@ from typing import Any
 from flask import Response, request
 from sqlalchemy import Connection, delete, insert, select
 
+from audit.errors import KeyDestroyed
 from audit.events import Retention
 from gateway.auth.admission import current_client
 from gateway.errors import IdempotencyKeyReused, ValidationFailed
@@ -60,14 +61,21 @@ def key_hash(route: str) -> str | None:
 
 
 def find(hashed: str) -> FirstAnswer | None:
-    """The first answer of the last 24 hours to a request with this key."""
+    """The first answer of the last 24 hours to a request with this key.
+
+    Raises:
+        IdempotencyKeyReused: the answer belonged to a person who was erased since.
+    """
     services = current_services()
     with reading(services.engine) as conn:
         query = select(idempotency_keys).where(idempotency_keys.c.key_hash == hashed)
         row = conn.execute(query).one_or_none()
     if row is None or services.clock() - row.created_at > KEPT:
         return None
-    value = services.sealer.open_column(row.answer, "idempotency_keys", "answer", hashed)
+    try:
+        value = services.sealer.open_column(row.answer, "idempotency_keys", "answer", hashed)
+    except KeyDestroyed:
+        raise IdempotencyKeyReused("The first answer was erased: take a new key") from None
     return FirstAnswer(row.body_hmac, row.status, value)
 
 

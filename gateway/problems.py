@@ -56,6 +56,11 @@ _TITLES = {
 }
 
 
+def compliance_status(kind: type[ComplianceError]) -> int:
+    """The HTTP status that a refusal of the privacy desk gets."""
+    return next((status for kinds, status in _COMPLIANCE if issubclass(kind, kinds)), 500)
+
+
 def install_problems(app: Flask) -> None:
     """Answer every error of the application with a problem document."""
     app.register_error_handler(GatewayError, _answer)
@@ -107,7 +112,7 @@ def _from_aggregation(error: AggregationError) -> GatewayError:
 
 def _from_compliance(error: ComplianceError) -> GatewayError:
     found = GatewayError(str(error))
-    found.status = next((status for kinds, status in _COMPLIANCE if isinstance(error, kinds)), 500)
+    found.status = compliance_status(type(error))
     found.code, found.title = error.code, _TITLES[found.status]
     return found
 

@@ -19,7 +19,9 @@ from gateway.cli.opening import open_console
 from gateway.storage.database import reading
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-_OUTPUT = click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True)
+_OUTPUT = click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The bundle (ZIP)."
+)
 
 
 @click.group()

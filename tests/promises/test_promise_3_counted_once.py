@@ -28,8 +28,9 @@ def test_a_broker_that_loses_and_doubles_messages_changes_nothing(home: Home) ->
     with home.stores() as services, services.engine.begin() as conn:
         conn.execute(delete(outbox))
         for update_id in [*list(ids)[:1] * 3, str(uuid4())]:
-            row = {"message_id": str(uuid4()), "queue": QUEUE, "created_at": services.clock()}
-            conn.execute(insert(outbox).values(row, body={"update_id": update_id, "round_number": number}))
+            body = {"update_id": update_id, "round_number": number}
+            row = {"message_id": str(uuid4()), "queue": QUEUE, "created_at": services.clock(), "body": body}
+            conn.execute(insert(outbox).values(row))
 
     with local_gateway_in(home) as gateway:
         ended = gateway.await_end(number)

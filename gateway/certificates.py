@@ -20,7 +20,7 @@ from uuid import uuid4
 
 from cryptography import x509
 
-from gateway.config import PREFIX, Config, load_config
+from gateway.config import Config, environment_for_children, load_config
 from gateway.errors import ConfigError
 
 JsonValue = str | list[str] | None
@@ -230,7 +230,7 @@ def _run(
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
-        env=_without_our_secrets() | variables,
+        env=environment_for_children() | variables,
     )
     try:
         return failure if child.wait(settings.timeout_s) else None
@@ -240,11 +240,6 @@ def _run(
         if child.poll() is None:
             os.killpg(child.pid, signal.SIGKILL)
             child.wait()
-
-
-def _without_our_secrets() -> dict[str, str]:
-    """The environment for certbot and the hook: proxies and CA bundles, but no setting of the gateway."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
 
 
 def _remember(settings: CertificateSettings, name: str) -> None:

@@ -33,8 +33,7 @@ class Config:
     master_key: str = _setting(
         "", "Master key, 64 hex digits; empty: `./keys/master.key` is made", secret=True
     )
-    queue_url: str = _setting("", "Empty: the embedded queue on the outbox table")
-    engine: str = _setting("local", "Aggregation engine: `local` threads")
+    engine: str = _setting("local", "Aggregation engine: `local` (threads of the worker)")
     engine_threads: int = _setting(2, "Threads of the local engine")
     issuer: str = _setting("", "Issuer of own tokens and receipts; empty: the public URL")
     public_url: str = _setting("", "Absolute URL of the gateway, for links outside HTTP answers")
@@ -83,6 +82,11 @@ def load_config(environ: Mapping[str, str] | None = None, toml_path: Path | None
     env = os.environ if environ is None else environ
     values = {**_from_toml(toml_path), **_from_environment(env)}
     return Config(**{name: _typed(name, raw) for name, raw in values.items()})
+
+
+def environment_for_children() -> dict[str, str]:
+    """This process's environment without the gateway's settings: other programs need none of its secrets."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
 
 
 def _names() -> frozenset[str]:

@@ -14,6 +14,7 @@ from compliance.keystore import KeyStore
 from compliance.sealing import SubjectSealer
 from gateway.config import Config
 from gateway.crash import CrashPoint, crash_at
+from gateway.errors import ConfigError
 from gateway.storage.blobs import FileBlobs, open_blobs
 from gateway.storage.database import open_engine
 from gateway.storage.master_key import load_master_key
@@ -61,6 +62,8 @@ def open_services(config: Config, *, part: str, clock: Callable[[], datetime] = 
     Raises:
         ConfigError: a setting is missing or wrong.
     """
+    if config.engine != "local":
+        raise ConfigError("FLG_ENGINE must be local: this version carries out no other engine")
     for url in (config.database_url, config.keystore_url):
         _make_folder(url)
     engine = open_engine(config.database_url)

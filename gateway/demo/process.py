@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import gateway
-from gateway.config import PREFIX
+from gateway.config import environment_for_children
 from gateway.demo.api import Json, wait_for
 from gateway.demo.errors import DemoError, GatewayNotReady, NotInTime
 
@@ -144,7 +144,7 @@ class GatewayProcess:
 
 def _environment() -> dict[str, str]:
     """This process's environment without a gateway's settings: the demo touches no real stores."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    kept = environment_for_children()
     root = str(Path(gateway.__path__[0]).parent)
     paths = [root, *filter(None, [kept.get("PYTHONPATH")])]
     return kept | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1", "OPENBLAS_NUM_THREADS": "1"}

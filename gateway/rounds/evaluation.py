@@ -15,6 +15,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.config import environment_for_children
+
 log = logging.getLogger(__name__)
 
 
@@ -38,7 +40,9 @@ def evaluate(hook: str, model: Path, *, timeout_s: float) -> Evaluation:
         return Evaluation()
     command = [sys.executable, "-m", "gateway.rounds.evaluation", hook, str(model)]
     try:
-        done = subprocess.run(command, capture_output=True, timeout=timeout_s, check=False)
+        done = subprocess.run(
+            command, capture_output=True, timeout=timeout_s, check=False, env=environment_for_children()
+        )
     except subprocess.TimeoutExpired:
         log.warning("the evaluation hook took longer than %s s", timeout_s)
         return Evaluation()

@@ -15,6 +15,7 @@ from sqlalchemy.exc import OperationalError
 
 from compliance.desk import PrivacyDesk
 from gateway.auth.tokens import purge_expired
+from gateway.errors import StorageFull
 from gateway.idempotency import purge
 from gateway.rounds.freezing import freeze
 from gateway.rounds.intake import QUEUE
@@ -73,6 +74,9 @@ class Worker:
                 self.run_once()
             except OperationalError as error:
                 log.warning("the database is away (%s): waiting", type(error.orig).__name__)
+                stop.wait(1.0)
+            except (StorageFull, OSError) as error:
+                log.warning("a blob cannot be read or written (%s): waiting", type(error).__name__)
                 stop.wait(1.0)
             stop.wait(pause)
 

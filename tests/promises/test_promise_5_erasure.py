@@ -32,7 +32,7 @@ def test_an_erased_person_is_in_no_byte_we_keep(gateway: LocalGateway) -> None:
     gateway.add_model(budget=BUDGET)
     marker = f"canary-{uuid4()}"
     person = _conspicuous(gateway, marker)
-    other = gateway.register(device_name="somebody-else")
+    other = gateway.register(name="somebody-else")
     _take_part(gateway, person, other, marker)
     exported = gateway.export(person)
     assert exported.count(marker.encode()) >= 4  # so that the search below can find it

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import time
 from pathlib import Path
 
@@ -47,8 +48,6 @@ def test_an_outage_loses_no_event_and_stops_no_request(tmp_path: Path) -> None:
 @pytest.mark.parametrize("home", ["sqlite"], indirect=True)
 def test_a_sink_that_hangs_does_not_slow_the_gateway(home: Home, tmp_path: Path) -> None:
     """Requests never wait for a sink: the log is the only buffer."""
-    import socket
-
     with socket.socket() as silent:  # takes connections and never reads
         silent.bind(("127.0.0.1", 0))
         silent.listen(1)
@@ -64,9 +63,10 @@ def test_the_siem_gets_pseudonyms_and_the_log_file_has_no_hole(tmp_path: Path) -
     """One pseudonym a person, for all its entries, and nothing that names the person."""
     with home_in(tmp_path / "home") as home, local_gateway_in(home) as gateway:
         gateway.add_model()
-        people = [gateway.register(device_name="canary-ada"), gateway.register()]
+        people = [gateway.register(name="canary-ada"), gateway.register()]
         gateway.run_round(people, BARE)
         gateway.send(people[0], 1, b"refused")
+        await_that("the refusal is told", lambda: gateway.entries("update.refused"))
         await_that("all is delivered", lambda: len(_file_events(home)) >= len(gateway.entries()))
         events, text = _file_events(home), (home.directory / "siem.jsonl").read_text()
 
@@ -84,7 +84,7 @@ def _await_all(rsyslog: Rsyslog, entries: list[Json]) -> list[tuple[int, int, Js
 
     def look() -> list[tuple[int, int, Json]] | None:
         matches = [match for line in rsyslog.lines() if (match := LINE.fullmatch(line))]
-        events = [(int(m[1]), int(m[2]), json.loads(m[3])) for m in matches]
+        events = [(int(m[1]), int(m[2]), json.loads(m[3])["entry"]) for m in matches]
         return events if wanted <= {seq for seq, _, _ in events} else None
 
     return await_that(f"{len(wanted)} events arrive", look)

@@ -7,6 +7,7 @@ import time
 
 from sqlalchemy import Connection, select
 
+from compliance.tables import privacy_requests
 from gateway.rounds.freezing import fail
 from gateway.rounds.ledger import Line, LineStatus, insist_spent, mechanism_from_json
 from gateway.rounds.record import OPEN_STATUSES, RoundStatus, open_rounds
@@ -96,4 +97,6 @@ def sweep_blobs(services: Services) -> int:
 def _is_named(conn: Connection, name: str) -> bool:
     of_update = select(client_updates.c.update_id).where(client_updates.c.blob_id == name)
     of_model = select(model_versions.c.version_id).where(model_versions.c.model_blob_url == f"blob:{name}")
-    return any(conn.execute(query.limit(1)).first() is not None for query in (of_update, of_model))
+    of_request = select(privacy_requests.c.id).where(privacy_requests.c.package_blob == name)
+    queries = (of_update, of_model, of_request)
+    return any(conn.execute(query.limit(1)).first() is not None for query in queries)

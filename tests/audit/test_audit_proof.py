@@ -88,6 +88,16 @@ def test_a_proof_of_another_entry_or_place_is_refused() -> None:
             check_entry_proof(wrong, VERIFIER)
 
 
+def test_an_entry_that_claims_another_place_than_its_leaf_has_is_refused() -> None:
+    """A signed tree could hold an entry under a false number: its seq must be the index."""
+    misnumbered = entries(1)[0].placed(7, "0" * 64)
+    proof = Proof(0, (), SIGNER.sign(1, misnumbered.leaf()), misnumbered.canonical)
+
+    check_proof(proof, misnumbered.leaf(), VERIFIER)
+    with pytest.raises(BadProof, match="seq"):
+        check_entry_proof(proof, VERIFIER)
+
+
 def test_a_proof_under_an_unsigned_checkpoint_is_refused() -> None:
     """C2SP tlog-proof, verification step 2."""
     proof = proof_of_first()

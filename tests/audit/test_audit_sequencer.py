@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -85,6 +86,18 @@ def test_what_commits_late_is_not_passed_over(log: Logbook) -> None:
     with reading(log.engine) as conn:
         ids = [json.loads(entry.canonical)["id"] for entry in each_entry(conn)]
     assert ids == [early.id, late.id]
+
+
+def test_what_is_pending_is_ordered_by_its_time(log: Logbook) -> None:
+    """RULES 22: a batch is ordered by (time, id), whatever its order of arrival or its content."""
+    first, second, third = (replace(log.make(), action=action) for action in ("z", "m", "a"))
+    with log.engine.begin() as conn:
+        stage(conn, third, first, second)
+
+    log.sequence()
+
+    with reading(log.engine) as conn:
+        assert [json.loads(entry.canonical)["action"] for entry in each_entry(conn)] == ["z", "m", "a"]
 
 
 @pytest.mark.parametrize("size", [1, 255, 256, 257, 700])

@@ -161,6 +161,7 @@ class Driver:
     def export(self, person: Person) -> bytes:
         """The text of everything in the person's export package."""
         case = self.ask_privacy("access", person)
+        await_that("the package", lambda: self._completed(case["id"]))  # the worker may have been first
         url = f"/api/v1/privacy/requests/{case['id']}/package"
         answer = self.http.get(url, headers=self.as_role("dpo"))
         assert answer.status_code == 200, answer.text

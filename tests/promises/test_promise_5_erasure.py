@@ -9,7 +9,7 @@ from uuid import uuid4
 import numpy as np
 import pytest
 from living.driver import BUDGET, Driver, Json, Person, await_that, good, tensors
-from living.home import Home
+from living.home import Home, home_in
 from living.threads import LocalGateway, local_gateway_in
 from sqlalchemy import func, select
 
@@ -20,8 +20,10 @@ from audit.events import EVENTS, EventType, Retention
 from audit.store import each_entry
 from compliance.keys import SigningUse
 from compliance.receipt import verify
+from compliance.tables import privacy_requests
 from gateway.rounds.freezing import freeze
 from gateway.rounds.record import open_rounds
+from gateway.rounds.recovery import sweep_blobs
 from gateway.services import Services
 from gateway.storage.database import reading
 from gateway.tables import client_updates, clients, idempotency_keys, tokens
@@ -196,6 +198,24 @@ def test_an_erased_update_is_dropped_from_an_open_round_and_the_rest_counts(gate
     assert frozen["details"]["num_updates"] == len(ids) - 1
 
 
+def test_an_export_package_stays_for_its_seven_days_and_goes_with_an_erasure(tmp_path: Path) -> None:
+    """The sweep of blobs that no row names leaves it alone; the erasure does not."""
+    with home_in(tmp_path / "home", blob_grace_s="0") as home, local_gateway_in(home) as gateway:
+        gateway.add_model()
+        person = gateway.register()
+        gateway.export(person)
+        with home.stores() as services:
+            sweep_blobs(services)
+            packages = [services.blobs.path(name) for name in _package_blobs(services)]
+        kept = [path for path in packages if path.exists()]
+
+        gateway.erase(person)
+
+    assert len(packages) == 1
+    assert kept == packages
+    assert not packages[0].exists()
+
+
 def test_a_repeated_registration_of_an_erased_device_is_answered_and_tells_nothing(
     gateway: LocalGateway,
 ) -> None:
@@ -264,6 +284,12 @@ def _blobs_of(home: Home, person: Person) -> list[Path]:
     query = select(client_updates.c.blob_id).where(client_updates.c.client_id == person.client_id)
     with home.stores() as services, reading(services.engine) as conn:
         return [services.blobs.path(blob_id) for blob_id in conn.execute(query).scalars()]
+
+
+def _package_blobs(services: Services) -> list[str]:
+    query = select(privacy_requests.c.package_blob).where(privacy_requests.c.package_blob.is_not(None))
+    with reading(services.engine) as conn:
+        return list(conn.execute(query).scalars())
 
 
 def _rows_of(services: Services, client_id: str) -> dict[str, int]:

@@ -208,9 +208,7 @@ def test_a_bad_registration_is_refused_and_names_the_member(room: Room, wish: Js
     assert (left, entries) == ([], ["access.refused"])
 
 
-@pytest.mark.parametrize(
-    "body", [b"", b"{", b"[]", b"null", b'{"a": NaN}', b"\xff\xfe", b'{"a":1,"a":2}', b"[" * 100_000]
-)
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'"x"', b"\xff\xfe", b"[" * 100_000])
 @pytest.mark.parametrize("path", ["/api/v1/rounds", "/api/v1/clients/register", "/api/v1/privacy/requests"])
 def test_a_body_that_is_no_object_is_refused(room: Room, path: str, body: bytes) -> None:
     """Never a 500, whatever the bytes."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from hashlib import sha256
 
 import pytest
 from living.driver import BUDGET, good, tensors
-from living.home import Home
+from living.home import Home, clean_environment
 from living.processes import gateway_in
 from living.threads import LocalGateway
 
@@ -62,7 +64,7 @@ def test_no_answer_repeats_a_secret(gateway: LocalGateway) -> None:
 @pytest.mark.parametrize("home", ["sqlite"], indirect=True)
 def test_a_served_gateway_logs_no_secret_and_keeps_its_keys_to_its_owner(home: Home) -> None:
     """Standard output and error of the process tree, and the modes of the master key, the key store and the state."""
-    with gateway_in(home, log_level="debug") if False else gateway_in(home) as gateway:
+    with gateway_in(home) as gateway:
         person = gateway.register()
         gateway.http.get(f"/api/v1/rounds?access_token={person.token}")
         gateway.http.get("/api/v1/rounds", headers=person.headers)
@@ -132,11 +134,6 @@ def _others_may(path) -> bool:  # type: ignore[no-untyped-def]
 
 
 def _run_with(home: Home, environment: dict[str, str]) -> tuple[int, str]:
-    import subprocess
-    import sys
-
-    from living.home import clean_environment
-
     done = subprocess.run(
         [sys.executable, "-m", "gateway.cli", "client", "list"],
         cwd=home.directory,

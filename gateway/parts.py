@@ -15,6 +15,7 @@ from audit.events import EventType
 from audit.sequencer import Sequencer
 from audit.siem.forwarder import Forwarder, SinkState
 from audit.siem.sinks import NamedSink, parse_sinks
+from compliance.epoch_cache import EpochCache
 from compliance.keys import SigningUse
 from gateway.privacy import privacy_desk
 from gateway.rounds.recovery import unite_spends
@@ -100,8 +101,14 @@ def _note_sink(services: Services, name: str, state: SinkState) -> None:
 
 
 def _pseudonyms(services: Services) -> Callable[[str], str | None]:
-    def pseudonym(key_id: str) -> str | None:
-        subject = services.keystore.subject_of(key_id)
-        return None if subject is None else services.keystore.pseudonym(subject)
+    """The pseudonym behind a key id; an erased person has none and is given no new one (RULES 18, 28)."""
+    keystore = services.keystore
+    known: EpochCache[str, str | None] = EpochCache(services.state.epoch)
 
-    return pseudonym
+    def look(key_id: str) -> str | None:
+        subject = keystore.subject_of(key_id)
+        if subject is None or keystore.is_forbidden(subject):
+            return None
+        return keystore.pseudonym(subject)
+
+    return lambda key_id: known.get(key_id, lambda: look(key_id))

@@ -10,9 +10,10 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,8 @@ from audit.verdict import Verdict
 from audit.verify import verify_bundle
 from compliance.keys import SigningUse
 from gateway.api.audit import log_vkey
-from gateway.cli.opening import prepared_services
 from gateway.config import load_config
-from gateway.services import Services
+from gateway.services import Services, open_services, utc_now
 from gateway.storage.migrating import upgrade
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,9 +60,9 @@ class Home:
         return {f"FLG_{name.upper()}": value for name, value in wanted.items()}
 
     @contextmanager
-    def stores(self) -> Iterator[Services]:
+    def stores(self, *, clock: Callable[[], datetime] = utc_now) -> Iterator[Services]:
         """The stores, opened in this process; safe beside a running gateway."""
-        services = prepared_services(load_config(self.environment()), part="console")
+        services = open_services(load_config(self.environment()), part="console", clock=clock)
         try:
             yield services
         finally:

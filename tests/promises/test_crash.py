@@ -31,7 +31,7 @@ from gateway.storage.database import reading
 from gateway.tables import client_updates, model_versions, privacy_ledger, rounds
 
 PARTS = ("serve --only web", "worker", "sequence", "forward")
-BOTH = ("sqlite", "postgresql")
+SQLITE, BOTH = ("sqlite",), ("sqlite", "postgresql")
 
 
 def on(*points_of: tuple[str, tuple[str, ...]]) -> pytest.MarkDecorator:
@@ -48,7 +48,7 @@ def gateway(home: Home) -> Iterator[Gateway]:
     made.kill()
 
 
-@on(("update.blob", ("sqlite",)), ("update.committed", BOTH))
+@on(("update.blob", SQLITE), ("update.committed", BOTH))
 def test_an_update_whose_sender_saw_no_answer_is_counted_once_when_sent_again(
     gateway: Gateway, point: str
 ) -> None:
@@ -72,9 +72,9 @@ def test_an_update_whose_sender_saw_no_answer_is_counted_once_when_sent_again(
 
 
 @on(
-    ("round.frozen", ("sqlite",)),
+    ("round.frozen", SQLITE),
     ("round.noised", BOTH),
-    ("round.model_blob", ("sqlite",)),
+    ("round.model_blob", SQLITE),
     ("round.published", BOTH),
 )
 def test_a_release_killed_anywhere_publishes_the_one_model_of_its_cohort_and_seed(
@@ -99,7 +99,7 @@ def test_a_release_killed_anywhere_publishes_the_one_model_of_its_cohort_and_see
     assert_whole(gateway, number, answers)
 
 
-@on(("sequencer.batch", BOTH), ("forwarder.batch", ("sqlite",)))
+@on(("sequencer.batch", BOTH), ("forwarder.batch", SQLITE))
 def test_a_killed_part_of_the_log_delays_entries_and_loses_none(gateway: Gateway, point: str) -> None:
     """Promises 2 and 6: leaves that were never signed, events whose cursor was never saved."""
     gateway.start(crash_at=point)
@@ -142,6 +142,7 @@ def test_a_kill_of_the_whole_tree_in_the_middle_of_many_uploads_loses_no_acknowl
     assert_whole(gateway, number, list(answers.values()))
 
 
+@pytest.mark.parametrize("home", ["sqlite"], indirect=True)
 def test_each_part_may_be_killed_and_comes_again(gateway: Gateway) -> None:
     """Promise 3: the supervisor starts again what died, and the round goes on."""
     gateway.start()
@@ -158,6 +159,7 @@ def test_each_part_may_be_killed_and_comes_again(gateway: Gateway) -> None:
     assert_whole(gateway, number, [first, second])
 
 
+@pytest.mark.parametrize("home", ["sqlite"], indirect=True)
 def test_the_parts_of_a_killed_supervisor_end_by_themselves(gateway: Gateway) -> None:
     """No part goes on alone, holding the port and the log, when what restarts it is gone."""
     gateway.start()

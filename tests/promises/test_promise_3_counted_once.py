@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from threading import Thread
 from uuid import uuid4
 
@@ -9,11 +10,17 @@ import numpy as np
 import pytest
 from living.driver import BARE, BUDGET, Driver, Json, Person, await_that, good, tensors
 from living.home import Home
+from living.interruption import Interruption
 from living.threads import local_gateway_in
 from sqlalchemy import delete, insert, select
 
 from aggregation.wire import write_safetensors
-from gateway.rounds.intake import QUEUE
+from gateway.auth.tokens import AuthenticatedClient, find
+from gateway.errors import RoundExpired
+from gateway.rounds.freezing import freeze
+from gateway.rounds.intake import QUEUE, Wish, commit, open_for, prepare, receive
+from gateway.rounds.record import Round, find_round
+from gateway.services import Services
 from gateway.storage.database import reading
 from gateway.tables import client_updates, outbox, rounds
 
@@ -112,6 +119,47 @@ def test_updates_that_race_with_the_close_are_counted_or_refused(home: Home) -> 
         assert sorted(conn.execute(select(client_updates.c.update_id)).scalars()) == sorted(accepted)
 
 
+def test_an_update_that_comes_between_the_look_and_the_freeze_is_in_the_cohort(home: Home) -> None:
+    """The freeze looks again under the lock, and begins anew if an update came or went meanwhile (RULES 5)."""
+    clock = Interruption()
+    with local_gateway_in(home, "sequencer") as gateway, home.stores(clock=clock) as services:
+        gateway.add_model()
+        people = [gateway.register(), gateway.register()]
+        number = gateway.open_round(BARE, planned_clients=1, min_clients=1)
+        ids = [gateway.submit(people[0], number)["update_id"]]
+        clock.arm(2, lambda: ids.append(gateway.submit(people[1], number)["update_id"]))
+
+        frozen = [freeze(services, _round(services, number)) for _ in range(2)]
+
+    assert clock.happened
+    assert frozen == [False, True]
+    assert cohort(home, number) == sorted(ids)
+
+
+def test_an_update_whose_round_freezes_between_its_check_and_its_commit_is_refused(home: Home) -> None:
+    """Accepting looks at the round again, under the lock; what is refused leaves no blob and no entry."""
+    with local_gateway_in(home, "sequencer") as gateway, home.stores() as services:
+        gateway.add_model()
+        people = [gateway.register(), gateway.register()]
+        number = gateway.open_round(BARE, planned_clients=1, min_clients=1)
+        late, wish = _client(services, people[1]), Wish(sha256(tensors(1)).hexdigest(), None, {})
+        found, schema = open_for(services, late, number)
+        arrived = receive(services, late, schema, iter([tensors(1)]), wish)
+        accepted = prepare(services, late, found, arrived, wish)
+        counted = gateway.submit(people[0], number)["update_id"]
+        freeze(services, _round(services, number))
+
+        with pytest.raises(RoundExpired):
+            commit(services, arrived, accepted, remember=lambda _: None)
+
+        blobs = [path for path in (home.directory / "blobs").rglob("*") if path.is_file()]
+        await_that("the log is at rest", lambda: gateway.entries("round.frozen"))
+        told = gateway.entries("update.accepted")
+    assert cohort(home, number) == [counted]
+    assert len(blobs) == 2  # the model, and the update that counts
+    assert len(told) == 1
+
+
 @pytest.mark.parametrize("home", ["sqlite"], indirect=True)
 def test_the_same_request_sent_many_times_at_once_is_one_update(home: Home) -> None:
     """A client that repeats itself in a panic gets one answer, again and again, and counts once."""
@@ -143,6 +191,17 @@ def cohort(home: Home, number: int) -> list[str]:
         query = select(rounds.c.cohort).where(rounds.c.round_number == number)
         found: list[str] = conn.execute(query).scalar_one()
         return found
+
+
+def _round(services: Services, number: int) -> Round:
+    with reading(services.engine) as conn:
+        return find_round(conn, number)
+
+
+def _client(services: Services, person: Person) -> AuthenticatedClient:
+    token = find(services, person.token)
+    assert token is not None
+    return token.client
 
 
 def _ones(value: float) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from threading import Barrier, Thread
 
@@ -9,15 +10,21 @@ import httpx
 import pytest
 from living.driver import BARE, BUDGET, NOISED, Driver, Json, await_that, good, tensors
 from living.home import Home
+from living.interruption import Interruption
 from living.threads import LocalGateway, local_gateway_in
 from sqlalchemy import select
 
+from gateway.errors import BudgetExceeded, RoundOpen
 from gateway.parts import recover
 from gateway.rounds.ledger import LineStatus
+from gateway.rounds.opening import RoundRequest, open_round
+from gateway.services import utc_now
 from gateway.storage.database import reading
 from gateway.tables import client_updates, privacy_ledger
 
 ONE_ROUND = {"epsilon": 1.2, "delta": 1e-5}  # a round at z = 4 costs 0.93, two cost 1.36
+
+POLICY = {"planned_clients": 2, "min_clients": 2, "privacy": NOISED}
 
 
 def test_of_rounds_that_race_for_the_last_budget_one_is_reserved(home: Home) -> None:
@@ -33,6 +40,39 @@ def test_of_rounds_that_race_for_the_last_budget_one_is_reserved(home: Home) -> 
         assert len(taken) == 1
         assert refused <= {"ROUND_OPEN", "PRIVACY_BUDGET_EXCEEDED", "CONFLICT"}
         assert ledger(home) == [(taken[0], LineStatus.RESERVED.value)]
+
+
+def test_a_round_that_opens_between_the_check_and_the_reservation_takes_the_place(home: Home) -> None:
+    """The check is computed outside of the lock: what it allowed holds only for the ledger that it saw (RULES 8)."""
+    clock = Interruption()
+    with local_gateway_in(home, "sequencer") as gateway, home.stores(clock=clock) as services:
+        gateway.add_model(budget=ONE_ROUND)
+        gateway.as_role("operator")
+        wish = RoundRequest(None, utc_now() + timedelta(hours=1), 2, 2, {}, POLICY)
+        clock.arm(2, gateway.open_round)
+
+        with pytest.raises(RoundOpen):
+            open_round(services, wish, remember=lambda _: lambda _: None)
+
+    assert clock.happened
+    assert ledger(home) == [(1, LineStatus.RESERVED.value)]
+
+
+def test_a_budget_that_is_spent_between_the_check_and_the_reservation_is_checked_again(home: Home) -> None:
+    """Another round opens and ends in that moment: no round is open then, and the budget is gone."""
+    clock = Interruption()
+    with local_gateway_in(home) as gateway, home.stores(clock=clock) as services:
+        gateway.add_model(budget=ONE_ROUND)
+        people = [gateway.register(), gateway.register()]
+        wish = RoundRequest(None, utc_now() + timedelta(hours=1), 2, 2, {}, POLICY)
+        clock.arm(2, lambda: gateway.run_round(people))
+
+        with pytest.raises(BudgetExceeded):
+            open_round(services, wish, remember=lambda _: lambda _: None)
+
+        await_that("the orphan seed of the lost race is destroyed", lambda: len(seeds(home)) == 0)
+    assert clock.happened
+    assert ledger(home) == [(1, LineStatus.SPENT.value)]
 
 
 def test_rounds_of_several_lineages_opened_at_once_do_not_mix(home: Home) -> None:

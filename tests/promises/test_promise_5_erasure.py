@@ -19,6 +19,7 @@ from audit.errors import KeyDestroyed
 from audit.events import EVENTS, EventType, Retention
 from audit.store import each_entry
 from compliance.keys import SigningUse
+from compliance.keystore_tables import pseudonyms
 from compliance.receipt import verify
 from compliance.tables import privacy_requests
 from gateway.rounds.freezing import freeze
@@ -198,6 +199,21 @@ def test_an_erased_update_is_dropped_from_an_open_round_and_the_rest_counts(gate
     assert frozen["details"]["num_updates"] == len(ids) - 1
 
 
+def test_an_erased_person_has_no_pseudonym_and_gets_no_other(gateway: LocalGateway) -> None:
+    """What the SIEM was told is parted from the person, and entries that it gets later name nobody (RULES 28)."""
+    gateway.add_model()
+    person = gateway.register()
+    subject = _subject_of(gateway.home, person)
+    await_that("the SIEM knows the person", lambda: _has_pseudonym(gateway.home, subject))
+
+    gateway.erase(person)
+
+    (last,) = await_that("the log tells", lambda: gateway.entries("privacy.erased"))
+    siem = gateway.home.directory / "siem.jsonl"
+    await_that("the SIEM knows all", lambda: last["id"] in siem.read_text())
+    assert not _has_pseudonym(gateway.home, subject)
+
+
 def test_an_export_package_stays_for_its_seven_days_and_goes_with_an_erasure(tmp_path: Path) -> None:
     """The sweep of blobs that no row names leaves it alone; the erasure does not."""
     with home_in(tmp_path / "home", blob_grace_s="0") as home, local_gateway_in(home) as gateway:
@@ -284,6 +300,12 @@ def _blobs_of(home: Home, person: Person) -> list[Path]:
     query = select(client_updates.c.blob_id).where(client_updates.c.client_id == person.client_id)
     with home.stores() as services, reading(services.engine) as conn:
         return [services.blobs.path(blob_id) for blob_id in conn.execute(query).scalars()]
+
+
+def _has_pseudonym(home: Home, subject: str) -> bool:
+    query = select(pseudonyms.c.pseudonym).where(pseudonyms.c.subject == subject)
+    with home.stores() as services, reading(services.keystore_engine) as conn:
+        return conn.execute(query).first() is not None
 
 
 def _package_blobs(services: Services) -> list[str]:

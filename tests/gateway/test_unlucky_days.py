@@ -1,0 +1,533 @@
+"""Unlucky days and hostile callers: whatever comes, the worker goes on, nothing is left, and no claim grows."""
+
+from __future__ import annotations
+
+import io
+import json
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from threading import Event, Thread, get_ident
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import pytest
+from federation import Federation, Silo, file_of, tensors
+from flask.testing import FlaskClient
+from services.clock import FixedClock
+from sqlalchemy import event, update
+
+from aggregation.accountant import Mechanism
+from audit.draft import Personal
+from audit.sequencer import SignedTree
+from compliance.cases import Status
+from gateway import idempotency
+from gateway.errors import BudgetExceeded, StorageFull
+from gateway.privacy import privacy_desk
+from gateway.rounds.evaluation import Evaluation, _parse
+from gateway.rounds.ledger import check_budget
+from gateway.rounds.lineage import newest_lineage
+from gateway.rounds.opening import RoundRequest, open_round
+from gateway.rounds.recovery import OrphanSeeds, destroy_settled_seeds, sweep_blobs, unite_spends
+from gateway.services import Services
+from gateway.storage.blobs import FileBlobs
+from gateway.storage.database import reading
+from gateway.storage.state import FileState, Spend
+from gateway.tables import client_updates, idempotency_keys, models
+
+GOOD = file_of(tensors(0.5))
+BUDGET = {"epsilon": 8.0, "delta": 1e-5}
+GAUSSIAN = {"mechanism": "gaussian", "clip_norm": 1.0, "noise_multiplier": 4.0}
+WEIGHTED = {"rule": "mean", "weights": "samples"}
+DESK = Personal("system", "test")
+Entries = Callable[..., list[dict[str, Any]]]
+
+
+@pytest.fixture
+def federation(services: Services, http: FlaskClient) -> Federation:
+    """A federation with a model and no round."""
+    made = Federation(services, http)
+    assert made.add_model().status_code == 201
+    return made
+
+
+def subject_of(federation: Federation, silo: Silo) -> str:
+    """Whose client it is."""
+    answer = federation.http.get(f"/api/v1/clients/{silo.client_id}", headers=federation.staff("operator"))
+    return str(answer.json["subject_id"])
+
+
+def blob_of(federation: Federation, silo: Silo) -> Path:
+    """Where a client's update lies."""
+    with reading(federation.services.engine) as conn:
+        row = conn.execute(client_updates.select().where(client_updates.c.client_id == silo.client_id)).one()
+    return federation.services.blobs.path(row.blob_id)
+
+
+# Hostile clients
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    ['{"note": "\\ud800"}', '{"loss": 1e999}', '{"loss": -1e999}', '{"\\udfff": 1}'],
+    ids=["a lone surrogate", "an infinite number", "a negative one", "a surrogate as a name"],
+)
+def test_metadata_that_json_cannot_carry_is_refused_and_leaves_nothing(
+    federation: Federation, metadata: str
+) -> None:
+    """Promise 7: it gets a 4xx that names the header; no row and no file stay."""
+    federation.open_round()
+    silo = federation.register()
+    before = federation.kept()
+
+    answer = federation.submit(silo, GOOD, headers={"X-Update-Metadata": metadata})
+
+    assert (answer.status_code, answer.json["code"]) == (422, "VALIDATION_FAILED")
+    assert answer.json["errors"][0]["pointer"] == "X-Update-Metadata"
+    assert federation.kept() == before
+
+
+@pytest.mark.parametrize("digits", [400, 4300])
+def test_absurd_sample_counts_do_not_stop_the_worker(federation: Federation, digits: int) -> None:
+    """Promise 3: a client's stated weight cannot keep its round, and all others, from ending."""
+    federation.open_round(aggregation=WEIGHTED)
+    absurd = json.dumps({"num_samples": 1})[:-2] + "9" * digits + "}"
+    for _ in range(2):
+        answer = federation.submit(federation.register(), GOOD, headers={"X-Update-Metadata": absurd})
+        assert answer.status_code == 202
+
+    federation.work()
+
+    assert federation.round()["status"] == "completed"
+
+
+def test_an_npz_body_on_a_full_disk_is_507_and_leaves_nothing(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk without room is told as such, wherever the body was to go."""
+    federation.open_round()
+    silo, packed = federation.register(), io.BytesIO()
+    np.savez(packed, **tensors(0.5))
+    before = federation.kept()
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda: open("/dev/full", "w+b", buffering=0))  # noqa: SIM115
+
+    answer = federation.submit(silo, packed.getvalue())
+
+    assert (answer.status_code, answer.json["code"]) == (507, "INSUFFICIENT_STORAGE")
+    assert federation.kept() == before
+
+
+# Hostile or careless operators
+
+
+@pytest.mark.parametrize(
+    ("training_config", "deadline"),
+    [
+        ('{"lr": NaN}', None),
+        ('{"lr": [1e999]}', None),
+        ('{"note": "a\\u0000b"}', None),
+        ('{"a\\u0000b": 1}', None),
+        ("{}", "9999-12-31T23:59:59-23:00"),
+    ],
+    ids=["NaN", "infinity", "a NUL", "a NUL in a name", "the end of time"],
+)
+def test_a_round_that_no_store_or_client_can_read_is_refused(
+    federation: Federation, training_config: str, deadline: str | None
+) -> None:
+    """Promise 7: neither a 500 on PostgreSQL, nor a round whose JSON breaks every client that asks for it."""
+    before = federation.kept()
+    wish = {"planned_clients": 2, "min_clients": 1, "privacy": {"mechanism": "none"}, "deadline": deadline}
+    body = f'{json.dumps(wish)[:-1]}, "training_config": {training_config}}}'
+
+    answer = federation.http.post(
+        "/api/v1/rounds", data=body, headers=federation.operator, content_type="application/json"
+    )
+
+    assert (answer.status_code, answer.json["code"]) == (422, "VALIDATION_FAILED")
+    assert answer.json["errors"][0]["pointer"].startswith("/deadline" if deadline else "/training_config")
+    assert federation.kept() == before
+
+
+def test_a_model_name_that_postgresql_cannot_keep_is_refused(federation: Federation) -> None:
+    """Promise 7: a 4xx that names the header, on every database; the blob does not stay."""
+    before = federation.kept()
+
+    answer = federation.add_model(name="a\0b")
+
+    assert (answer.status_code, answer.json["code"]) == (422, "VALIDATION_FAILED")
+    assert federation.kept() == before
+
+
+@pytest.mark.parametrize(
+    "output",
+    [b'{"accuracy": 1' + b"0" * 400 + b"}", b"[" * 100_000, b"\xff", b"", b'{"accuracy": true}'],
+    ids=["a huge integer", "deep nesting", "no text", "nothing", "a boolean"],
+)
+def test_whatever_an_evaluation_prints_costs_only_its_figures(output: bytes) -> None:
+    """RULES 13: a hook that fails costs the round its figures, never the round."""
+    assert _parse(output) == Evaluation(None, None)
+
+
+# The worker goes on
+
+
+def test_a_round_that_cannot_be_made_holds_up_no_other(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One round on a full disk: the next rounds are made, erasures go on, and the tidying that makes room runs."""
+    federation.open_round(planned_clients=1)
+    federation.submit(federation.register(), GOOD)
+    assert federation.add_model().status_code == 201
+    federation.open_round(planned_clients=1)
+    federation.submit(federation.register(), GOOD, number=2)
+    person = federation.register()
+    desk = privacy_desk(federation.services)
+    case = desk.open("erasure", subject_of(federation, person), requested_by=DESK)
+    desk.approve(case.id, by=DESK)
+    kept, full = FileBlobs.incoming, []
+
+    def no_room(self: FileBlobs, blob_id: str, key: bytes | None = None) -> Any:
+        if key is None and not full:
+            full.append(blob_id)
+            raise StorageFull
+        return kept(self, blob_id, key)
+
+    monkeypatch.setattr(FileBlobs, "incoming", no_room)
+    federation.worker._next_tidy = 0.0
+    federation.work()
+
+    assert federation.round(1)["status"] == "aggregating"
+    assert federation.round(2)["status"] == "completed"
+    assert desk.show(case.id).status is Status.COMPLETED
+    assert federation.worker._next_tidy > 0.0
+    federation.work()
+    assert federation.round(1)["status"] == "completed"
+
+
+def test_a_round_that_fails_in_an_unforeseen_way_ends_with_an_entry(
+    federation: Federation, services: Services, entries: Entries
+) -> None:
+    """Promise 3: a damaged row does not keep its round, its lineage and its people's erasures waiting for ever."""
+    federation.open_round(planned_clients=1)
+    silo = federation.register()
+    federation.submit(silo, GOOD)
+    with services.engine.begin() as conn:
+        conn.execute(update(client_updates).values(norm={"enc": "AAAA", "key": "no such key"}))
+        conn.execute(update(client_updates).values(training_metrics={"what": "is this"}))
+
+    for _ in range(4):
+        federation.work()
+
+    assert federation.round()["status"] == "failed"
+    assert entries("round.failed")[0]["details"]["reason"] == federation.round()["failure"]
+
+
+def test_a_damaged_blob_in_an_export_stops_neither_the_worker_nor_an_erasure(federation: Federation) -> None:
+    """A request that cannot be carried out is noted at its case; those after it are carried out."""
+    federation.open_round(planned_clients=2)
+    silo, other = federation.register(), federation.register()
+    federation.submit(silo, GOOD)
+    blob_of(federation, silo).write_bytes(b"x" * 100)
+    desk = privacy_desk(federation.services)
+    access = desk.open("access", subject_of(federation, silo), requested_by=DESK)
+    erasure = desk.open("erasure", subject_of(federation, other), requested_by=DESK)
+    for case in (access, erasure):
+        desk.approve(case.id, by=DESK)
+
+    federation.work()
+
+    assert desk.show(access.id).last_error == "BLOB_CORRUPT"
+    assert desk.show(erasure.id).status is Status.COMPLETED
+
+
+# Full disks, many files, vanishing files
+
+
+def test_a_full_disk_is_told_and_leaves_nothing_also_for_a_small_blob(tmp_path: Path) -> None:
+    """The file's buffer is flushed, and fails, only at the end; the temporary file goes all the same."""
+    blobs = FileBlobs(tmp_path / "blobs")
+    blob = blobs.incoming(uuid4().hex)
+    blob._file.close()
+    blob._file = open("/dev/full", "wb")  # noqa: SIM115 - the kernel's own full disk
+    blob.write(b"small")
+
+    with pytest.raises(StorageFull):
+        blob.keep()
+
+    assert list((tmp_path / "blobs" / "incoming").iterdir()) == []
+    assert list(blobs.names()) == []
+
+
+@contextmanager
+def few_files(count: int) -> Iterator[None]:
+    """A process that may open so many more files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    here = max(int(path.name) for path in Path("/proc/self/fd").iterdir())
+    resource.setrlimit(resource.RLIMIT_NOFILE, (here + count, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_cohort_may_be_larger_than_the_number_of_open_files(tmp_path: Path) -> None:
+    """A fleet's round reads more updates than a process may open files (1024 by default)."""
+    blobs, blob_id, key = FileBlobs(tmp_path / "blobs"), uuid4().hex, bytes(32)
+    blob = blobs.incoming(blob_id, key)
+    blob.write(b"content")
+    blob.keep()
+
+    with few_files(10):
+        readers = [blobs.reader(blob_id, key) for _ in range(40)]
+        read = {reader.read_at(0, 7) for reader in readers}
+
+    assert read == {b"content"}
+
+
+def test_an_upload_that_ends_during_the_sweep_does_not_stop_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A temporary file may be named, or gone, between the listing and the look at its age."""
+    blobs = FileBlobs(tmp_path / "blobs")
+    blobs.incoming(uuid4().hex).discard()
+    gone = tmp_path / "blobs" / "incoming" / "gone"
+    listed = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda self: [*listed(self), gone])
+
+    assert blobs.sweep_incoming(older_than_s=0.0) == 0
+
+
+# Two processes at once
+
+
+def test_a_round_that_opens_during_the_tidying_keeps_its_seed(
+    federation: Federation, services: Services
+) -> None:
+    """RULES 7: on READ COMMITTED the ledger and the rounds are seen at two moments; an open round keeps its seed."""
+    if services.engine.dialect.name == "sqlite":
+        pytest.skip("a reading transaction sees one moment there")
+    listed, opened, threads = Event(), Event(), []
+
+    def tidy() -> None:
+        threads.append(get_ident())
+        destroy_settled_seeds(services, OrphanSeeds())
+
+    def between(*_: Any) -> None:
+        if threads == [get_ident()] and not listed.is_set():
+            listed.set()
+            assert opened.wait(10)
+
+    def start_tidying(_: Any) -> Callable[[Any], None]:
+        tidying.start()
+        assert listed.wait(10)
+        return lambda _: None
+
+    tidying = Thread(target=tidy)
+    wish = RoundRequest(
+        base_version=None,
+        deadline=services.clock() + timedelta(hours=1),
+        planned_clients=2,
+        min_clients=1,
+        training_config={},
+        policy={"planned_clients": 2, "min_clients": 1, "privacy": {**GAUSSIAN, "delta": 1e-5}},
+    )
+    event.listen(services.engine, "after_cursor_execute", between)
+    made = open_round(services, wish, remember=start_tidying)
+    opened.set()
+    tidying.join(10)
+
+    assert services.keystore.seeds() == [made.ledger_id]
+
+
+def test_a_worker_that_starts_beside_another_fails_no_round(
+    federation: Federation, services: Services
+) -> None:
+    """RULES 1: a spend written while a start looks at the rounds is not one from before a restore."""
+    federation.open_round(privacy={**GAUSSIAN, "delta": 1e-5}, planned_clients=1)
+    federation.submit(federation.register(), GOOD)
+    worked = []
+
+    def between(_conn: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if not worked and "rounds" in statement:
+            worked.append(statement)
+            federation.work()
+
+    event.listen(services.engine, "after_cursor_execute", between)
+    unite_spends(services)
+
+    assert worked
+    assert (federation.round()["status"], federation.round()["failure"]) == ("completed", None)
+
+
+# Another or an older database
+
+
+def test_the_tidying_on_a_database_that_is_not_ours_destroys_nothing(
+    federation: Federation, services: Services
+) -> None:
+    """A wrong FLG_DATABASE_URL or an old backup names no blob of ours: that is no reason to delete them all."""
+    federation.open_round(privacy={**GAUSSIAN, "delta": 1e-5})
+    federation.submit(federation.register(), GOOD)
+    federation.sequence()
+    before = services.state.last_checkpoint()
+    assert before is not None
+    with services.engine.begin() as conn:
+        conn.execute(client_updates.delete())
+    services.state.advance_checkpoint(before, SignedTree(before.origin, before.size + 500, bytes(32)))
+    impatient = replace(services, config=replace(services.config, blob_grace_s=0.0))
+    kept = sorted(services.blobs.names())
+
+    swept = sweep_blobs(impatient)
+
+    assert (swept, sorted(services.blobs.names())) == (0, kept)
+
+
+def test_a_database_of_ours_is_tidied(federation: Federation, services: Services) -> None:
+    """The guard is for other databases: here, what no row names goes."""
+    federation.open_round()
+    federation.submit(federation.register(), GOOD)
+    federation.sequence()
+    with services.engine.begin() as conn:
+        conn.execute(client_updates.delete())
+    impatient = replace(services, config=replace(services.config, blob_grace_s=0.0, evaluate_timeout_s=0.0))
+
+    assert sweep_blobs(impatient) == 1
+
+
+def test_the_same_erased_key_is_written_down_once(tmp_path: Path) -> None:
+    """An erasure that waits for days is run again each second: the state does not grow with it."""
+    state, other = FileState(tmp_path / "state"), FileState(tmp_path / "state")
+    for _ in range(3):
+        state.add_erased_keys(["a", "b"])
+    other.add_erased_keys(["b", "c", "c"])
+
+    lines = (tmp_path / "state" / "erased-keys.log").read_text().splitlines()
+    assert sorted(lines) == ["a", "b", "c"]
+    assert state.erased_keys() == other.erased_keys() == {"a", "b", "c"}
+
+
+# Claims
+
+
+def test_a_round_that_fails_after_its_freeze_keeps_its_spend(
+    federation: Federation, services: Services, entries: Entries
+) -> None:
+    """RULES 5, 8: another worker may have opened the seed a moment ago; what was frozen is paid for."""
+    model = federation.add_model(privacy_budget=BUDGET).json
+    federation.open_round(privacy=GAUSSIAN, planned_clients=1)
+    silo = federation.register()
+    federation.submit(silo, GOOD)
+    from gateway.rounds.freezing import freeze
+    from gateway.rounds.record import find_round
+
+    with reading(services.engine) as conn:
+        found = find_round(conn, 1)
+    assert freeze(services, found)
+    with services.engine.begin() as conn:
+        conn.execute(client_updates.delete())
+    federation.work()
+
+    assert federation.round()["status"] == "failed"
+    assert entries("round.failed")[0]["details"]["spend_stays"] is True
+    budget = federation.http.get("/api/v1/privacy/budget", headers=federation.staff("auditor")).json["data"]
+    assert float(next(one for one in budget if one["model_id"] == model["model_id"])["epsilon_spent"]) > 0
+
+
+def test_a_restored_round_says_that_its_spend_stays(
+    federation: Federation, services: Services, entries: Entries
+) -> None:
+    """The entry of a round that a restore brought back says what the ledger does."""
+    model = federation.add_model(privacy_budget=BUDGET).json
+    federation.open_round(privacy=GAUSSIAN)
+    with reading(services.engine) as conn:
+        from gateway.rounds.ledger import mechanism_json, read_lines
+
+        (line,) = read_lines(conn, model["model_id"])
+    told = mechanism_json(line.mechanism, line.unit)
+    services.state.add_spend(Spend(line.ledger_id, line.model_id, line.round_number, told))
+
+    unite_spends(services)
+
+    assert entries("round.failed")[0]["details"]["spend_stays"] is True
+
+
+def test_an_entry_claims_no_epsilon_after_a_release_without_noise(
+    federation: Federation, entries: Entries
+) -> None:
+    """Promise 9: a lineage that once released a bare mean has no finite epsilon; the log says no other."""
+    federation.open_round(planned_clients=1)
+    silo = federation.register()
+    federation.submit(silo, GOOD)
+    federation.work()
+    federation.open_round(planned_clients=1, privacy={**GAUSSIAN, "delta": 1e-5})
+    federation.submit(silo, GOOD, number=2)
+    federation.work()
+
+    (spent,) = entries("privacy.spent")
+    assert spent["details"]["epsilon_spent"] == "Infinity"
+
+
+def test_an_entry_states_the_delta_of_its_epsilon(federation: Federation, entries: Entries) -> None:
+    """Promise 9: an epsilon without its delta is no claim."""
+    federation.add_model(privacy_budget=BUDGET)
+    federation.open_round(planned_clients=1, privacy=GAUSSIAN)
+    federation.submit(federation.register(), GOOD)
+    federation.work()
+
+    (spent,) = entries("privacy.spent")
+    assert spent["details"]["delta"] == "0.00001"
+
+
+def test_a_budget_is_compared_as_the_decimal_it_is(federation: Federation, services: Services) -> None:
+    """Promise 4: a budget that no float can hold is not rounded up to the next one."""
+    mechanism = Mechanism(4.0)
+    from aggregation.accountant import epsilon
+
+    total = epsilon([mechanism], 1e-5)
+    just_less = format(__import__("decimal").Decimal(total) - __import__("decimal").Decimal("1e-30"), "f")
+    with services.engine.begin() as conn:
+        conn.execute(update(models).values(epsilon_budget=just_less, delta="0.00001"))
+    with reading(services.engine) as conn:
+        lineage = newest_lineage(conn)
+
+    with pytest.raises(BudgetExceeded):
+        check_budget(lineage, [], mechanism, "client")
+
+
+# Housekeeping
+
+
+def test_every_stale_answer_is_forgotten_in_one_tidying(
+    federation: Federation, services: Services, clock: FixedClock
+) -> None:
+    """More than a batch of repeated requests a minute must not pile up."""
+    with services.engine.begin() as conn:
+        rows = [
+            {
+                "key_hash": f"{number:064d}",
+                "client_id": str(uuid4()),
+                "body_hmac": "0" * 64,
+                "status": 202,
+                "answer": {"enc": "", "key": ""},
+                "created_at": clock(),
+            }
+            for number in range(25)
+        ]
+        conn.execute(idempotency_keys.insert(), rows)
+    clock.advance(timedelta(hours=25))
+
+    assert idempotency.purge(services, batch=10) == 25
+
+
+def test_a_failed_statement_tells_no_parameter(services: Services) -> None:
+    """RULES 30: an exception's text carries no value of anybody's."""
+    with pytest.raises(Exception, match="no_such_table") as told, services.engine.begin() as conn:
+        from sqlalchemy import text
+
+        conn.execute(text("SELECT * FROM no_such_table WHERE name = :name"), {"name": "canary-in-a-row"})
+
+    assert "canary-in-a-row" not in str(told.value)

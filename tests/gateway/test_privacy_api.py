@@ -8,7 +8,6 @@ import json
 import zipfile
 from hashlib import sha256
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -176,10 +175,26 @@ def test_each_type_needs_its_scope(federation: Federation, silo: Silo) -> None:
         ({"type": "access", "subject": {}}, 422, "VALIDATION_FAILED"),
         ({"type": "access"}, 422, "VALIDATION_FAILED"),
         ({"type": "access", "subject": {"client_id": "x"}}, 422, "VALIDATION_FAILED"),
-        ({"type": "burning", "subject": {"client_id": str(uuid4())}}, 422, "VALIDATION_FAILED"),
-        ({"type": "objection", "subject": {"client_id": str(uuid4())}}, 422, "UNSUPPORTED"),
-        ({"type": "access", "subject": {"client_id": str(uuid4())}}, 404, "NOT_FOUND"),
-        ({"type": "access", "subject": {"subject_id": str(uuid4())}}, 404, "UNKNOWN_SUBJECT"),
+        (
+            {"type": "burning", "subject": {"client_id": "3f0c8b7e-2d1a-4c55-9b1e-5a7d20c4e9f1"}},
+            422,
+            "VALIDATION_FAILED",
+        ),
+        (
+            {"type": "objection", "subject": {"client_id": "3f0c8b7e-2d1a-4c55-9b1e-5a7d20c4e9f1"}},
+            422,
+            "UNSUPPORTED",
+        ),
+        (
+            {"type": "access", "subject": {"client_id": "3f0c8b7e-2d1a-4c55-9b1e-5a7d20c4e9f1"}},
+            404,
+            "NOT_FOUND",
+        ),
+        (
+            {"type": "access", "subject": {"subject_id": "3f0c8b7e-2d1a-4c55-9b1e-5a7d20c4e9f1"}},
+            404,
+            "UNKNOWN_SUBJECT",
+        ),
     ],
 )
 def test_a_request_that_cannot_be_is_refused(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from typing import Any, NoReturn
 
 from aggregation.errors import BadFormat
@@ -113,8 +114,8 @@ def _load(raw: bytes) -> dict[str, Any]:
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) < len(pairs):
-        names = [name for name, _ in pairs]
-        double = next(name for name in names if names.count(name) > 1)
+        counts = Counter(name for name, _ in pairs)  # one pass: a header may have a hundred thousand members
+        double = next(name for name, count in counts.items() if count > 1)
         raise BadFormat(double if _is_text(double) else None, "the header has a member twice")
     return members
 

@@ -146,11 +146,15 @@ def store(conn: Connection, answer: Remembered | None) -> None:
 
 
 def purge(services: Services, *, batch: int = 500) -> int:
-    """Forget keys older than 24 hours, a batch a transaction; returns how many."""
+    """Forget keys older than 24 hours, a batch a transaction, until none is left; returns how many."""
     old = select(idempotency_keys.c.key_hash).where(idempotency_keys.c.created_at < services.clock() - KEPT)
-    with services.engine.begin() as conn:
-        gone = conn.execute(delete(idempotency_keys).where(idempotency_keys.c.key_hash.in_(old.limit(batch))))
-    return gone.rowcount
+    gone, last = 0, batch
+    while last == batch:
+        with services.engine.begin() as conn:
+            stale = idempotency_keys.c.key_hash.in_(old.limit(batch))
+            last = conn.execute(delete(idempotency_keys).where(stale)).rowcount
+        gone += last
+    return gone
 
 
 def _body_hmac(services: Services, body_digest: bytes) -> str:

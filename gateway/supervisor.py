@@ -105,7 +105,11 @@ class Supervisor:
                 self._due_s[part] = now + pause
                 log.error("%s ended with status %s: starting it again", part, child.returncode)
             elif now >= self._due_s[part]:
-                self._start(part)
+                try:
+                    self._start(part)
+                except OSError as error:  # no memory, or no more processes: the other parts go on
+                    log.error("%s cannot be started (%s): trying again", part, type(error).__name__)
+                    self._due_s[part] = now + _LONGEST_PAUSE_S
 
     def _end(self) -> None:
         for child in self._children.values():

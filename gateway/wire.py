@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
@@ -25,6 +26,8 @@ WIRE = ConfigDict(
     allow_inf_nan=False,
 )
 PER_PAGE, MOST_PER_PAGE = 50, 200
+ROUND_NUMBER = f"int(max={(1 << 31) - 1}):round_number"  # in a route: what no column can hold is not found
+SEQ = f"int(max={(1 << 53) - 1}):seq"
 T = TypeVar("T")
 
 
@@ -85,18 +88,48 @@ def read_json_body() -> bytes:
 
 
 def parse_json(kind: type[T], body: bytes | str, *, at: str = "") -> T:
-    """JSON text as a wire dataclass; `at` is put before the pointers of errors."""
+    """JSON text as a wire dataclass; `at` names the header it came in, and is put before the pointers of errors.
+
+    Raises:
+        BadRequest: the body is no JSON text, or one that two readers would read differently.
+        ValidationFailed: a value is wrong, or a header is no such JSON text.
+    """
     try:
         found: T = adapter(kind).validate_json(body)
     except ValidationError as error:
         raise _refusal(error, at) from None
+    if not _is_unambiguous(body):
+        raise _unreadable("has a member twice, or a number that is none (NaN, 1e400)", at)
     return found
+
+
+def _is_unambiguous(text: bytes | str) -> bool:
+    """Whether no object has a member twice and every number is finite, also in free-form objects (RFC 8259)."""
+    try:
+        json.loads(text, object_pairs_hook=_once, parse_float=_finite, parse_constant=_finite)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _once(pairs: list[tuple[str, Any]]) -> None:
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise ValueError
+
+
+def _finite(text: str) -> None:
+    if not isfinite(float(text)):
+        raise ValueError
+
+
+def _unreadable(why: str, at: str) -> BadRequest | ValidationFailed:
+    return ValidationFailed([{"pointer": at, "detail": why}]) if at else BadRequest(f"The body {why}")
 
 
 def _refusal(error: ValidationError, at: str) -> BadRequest | ValidationFailed:
     found = error.errors(include_url=False, include_input=False, include_context=False)
     if any(item["type"] == "json_invalid" for item in found):
-        return BadRequest("The body is no JSON text")
+        return _unreadable("is no JSON text", at)
     return ValidationFailed(
         [
             {"pointer": at + "".join(f"/{part}" for part in item["loc"]), "detail": item["msg"]}

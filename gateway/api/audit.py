@@ -22,6 +22,7 @@ from gateway.services import Services, current_services
 from gateway.storage.database import reading
 from gateway.wire import (
     PER_PAGE,
+    SEQ,
     WIRE,
     Links,
     Pagination,
@@ -72,7 +73,7 @@ def show_entries() -> Response:
     return json_response({"data": [json.loads(entry.canonical) for entry in found]})
 
 
-@audit.get("/entries/<int:seq>")
+@audit.get(f"/entries/<{SEQ}>")
 @operation("One entry, in its canonical bytes", scopes=READERS, answers={200: Media.JSON}, errors=(NotFound,))
 def show_entry(seq: int) -> Response:
     """The very bytes that were hashed."""

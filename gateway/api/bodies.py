@@ -65,11 +65,14 @@ def body_chunks() -> Iterator[bytes]:
 
     Raises:
         TruncatedBody: the client went away, or sent less than it announced.
+        PayloadTooLarge: a body without a length passes `FLG_MAX_UPDATE_BYTES`.
     """
-    received = 0
+    received, limit = 0, current_services().config.max_update_bytes
     try:
         while chunk := request.stream.read(CHUNK_BYTES):
             received += len(chunk)
+            if received > limit:
+                raise PayloadTooLarge(f"A body may have {limit} bytes", max_bytes=limit)
             yield chunk
     except (ClientDisconnected, OSError) as error:
         raise TruncatedBody("The connection ended before the body did: send it again") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
@@ -16,11 +15,13 @@ from sqlalchemy import Connection
 from audit.events import EventType
 from gateway import idempotency
 from gateway.api.bodies import body_chunks, body_digest, stated_checksum, upload_place
+from gateway.api.versions import insist_version
 from gateway.auth.admission import current_client
 from gateway.errors import (
     ChecksumMismatch,
     ChecksumMissing,
     Conflict,
+    GatewayError,
     IdempotencyKeyReused,
     InvalidModelFormat,
     NotFound,
@@ -38,7 +39,12 @@ from gateway.wire import WIRE, Links, Pagination, answer, dump, page, page_asked
 
 models = Blueprint("models", __name__, url_prefix="/api/v1/models")
 READERS = ("model:download", "round:manage")
-_VERSION = re.compile(r"\d{1,6}\.\d{1,6}\.\d{1,6}")
+
+
+class PreconditionFailed(GatewayError):
+    """The model is another one than the request insists on."""
+
+    status, code, title = 412, "PRECONDITION_FAILED", "The model is not the one that If-Match names"
 
 
 @dataclass(frozen=True, slots=True, config=WIRE)
@@ -53,7 +59,7 @@ class Budget:
 class ModelMetadata:
     """The header `X-Model-Metadata`."""
 
-    name: str = Field(default="model", min_length=1, max_length=200)
+    name: str = Field(default="model", min_length=1, max_length=200, pattern=r"^[^\x00]*$")
     privacy_budget: Budget | None = None
 
 
@@ -136,25 +142,27 @@ def show_models() -> Response:
     "A model's bytes, as they were uploaded",
     scopes=READERS,
     answers={200: Media.BINARY, 206: Media.BINARY, 304: None},
-    errors=(NotFound, RangeNotSatisfiable),
-    headers=("Range", "If-None-Match", "If-Range"),
+    errors=(NotFound, PreconditionFailed, RangeNotSatisfiable),
+    headers=("Range", "If-Match", "If-None-Match", "If-Range"),
     limit="models",
 )
 def download_model(version: str) -> Response:
     """The file itself, with ETag, Range and conditional requests (RFC 9110)."""
     services = current_services()
-    if not _VERSION.fullmatch(version):
-        raise NotFound("There is no such model version")
     with reading(services.engine) as conn:
-        found = find_version(conn, version)
+        found = find_version(conn, insist_version(version))
     response = send_file(
         services.blobs.path(found.blob_id).resolve(),
         mimetype=Media.BINARY.value,
+        download_name=f"{found.version}.safetensors",
         etag=found.checksum,
         conditional=True,
         last_modified=found.created_at,
         max_age=None,
     )
+    if response.status_code == PreconditionFailed.status:
+        response.close()
+        raise PreconditionFailed
     response.headers["Cache-Control"] = "private, no-cache"
     response.headers["X-Model-Checksum"] = found.checksum
     response.headers["X-Model-Version"] = found.version
@@ -178,7 +186,7 @@ def download_model(version: str) -> Response:
 )
 def promote_model(version: str) -> Response:
     """Roll back, or forward again."""
-    return answer(_registered(promote(current_services(), version)))
+    return answer(_registered(promote(current_services(), insist_version(version))))
 
 
 def _wish(metadata: ModelMetadata) -> ModelWish:

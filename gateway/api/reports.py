@@ -4,24 +4,29 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, select
-
 from aggregation.accountant import ADJACENCY, decimal_up
 from compliance.release_report import ReleaseFacts
+from gateway.api.versions import insist_version
 from gateway.errors import NotFound
-from gateway.rounds.ledger import Line, LineStatus, read_lines, spent_epsilon
+from gateway.rounds.ledger import (
+    Line,
+    LineStatus,
+    claim_delta,
+    has_bare_release,
+    read_lines,
+    spent_epsilon,
+)
 from gateway.rounds.lineage import Lineage, find_lineage, find_version, lineages
-from gateway.rounds.record import RoundStatus, find_round
+from gateway.rounds.record import find_round
 from gateway.services import Services
 from gateway.storage.database import reading
-from gateway.tables import rounds
 
 
 def budget_lines(services: Services) -> list[dict[str, Any]]:
     """Every lineage's budget and spend; a lineage with a release without noise has no finite epsilon."""
     with reading(services.engine) as conn:
         found = [
-            (one, read_lines(conn, one.model_id), _has_bare_release(conn, one.model_id, None))
+            (one, read_lines(conn, one.model_id), has_bare_release(conn, one.model_id))
             for one in lineages(conn)
         ]
     return [_budget(lineage, lines, bare=bare) for lineage, lines, bare in found]
@@ -34,18 +39,18 @@ def version_facts(services: Services, version: str) -> ReleaseFacts:
         NotFound: there is no such version, or no round made it.
     """
     with reading(services.engine) as conn:
-        model = find_version(conn, version)
+        model = find_version(conn, insist_version(version))
         if model.round_number is None:
             raise NotFound("This version was uploaded: no round made it, so there is no release to report on")
         lineage, made_by = find_lineage(conn, model.model_id), find_round(conn, model.round_number)
         lines = [one for one in read_lines(conn, model.model_id) if _is_spent_by(one, model.round_number)]
-        bare = _has_bare_release(conn, model.model_id, model.round_number)
+        bare = has_bare_release(conn, model.model_id, model.round_number)
     claims = bool(lines) and not bare
     return ReleaseFacts(
         model_id=model.model_id,
         version=version,
         epsilon=decimal_up(spent_epsilon(lineage, lines)) if claims else None,
-        delta=(lineage.delta or "0.00001") if claims else None,
+        delta=claim_delta(lineage) if claims else None,
         unit=made_by.policy["unit"],
         mechanism=made_by.policy["mechanism"],
         adjacency=ADJACENCY,
@@ -65,15 +70,3 @@ def _budget(lineage: Lineage, lines: list[Line], *, bare: bool) -> dict[str, Any
 
 def _is_spent_by(line: Line, round_number: int) -> bool:
     return line.status is LineStatus.SPENT and line.round_number <= round_number
-
-
-def _has_bare_release(conn: Connection, model_id: str, up_to: int | None) -> bool:
-    """Whether a completed round of the lineage had no noise, so that no finite epsilon holds after it."""
-    query = select(rounds.c.round_id).where(
-        rounds.c.model_id == model_id,
-        rounds.c.status == RoundStatus.COMPLETED.value,
-        rounds.c.ledger_id.is_(None),
-    )
-    if up_to is not None:
-        query = query.where(rounds.c.round_number <= up_to)
-    return conn.execute(query.limit(1)).first() is not None

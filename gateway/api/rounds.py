@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Annotated, Any, Literal
 
@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass
 from sqlalchemy import Connection
 
 from gateway import idempotency
+from gateway.api.versions import VERSION
 from gateway.auth.admission import current_client
 from gateway.errors import (
     BudgetExceeded,
@@ -34,11 +35,23 @@ from gateway.rounds.opening import RoundRequest, open_round
 from gateway.rounds.record import Round, current_round, find_round, list_rounds
 from gateway.services import Services, current_services
 from gateway.storage.database import reading
-from gateway.wire import WIRE, Links, Pagination, answer, dump, page, page_asked, parse_json, read_json_body
+from gateway.wire import (
+    ROUND_NUMBER,
+    WIRE,
+    Links,
+    Pagination,
+    answer,
+    dump,
+    page,
+    page_asked,
+    parse_json,
+    read_json_body,
+)
 
 rounds = Blueprint("rounds", __name__, url_prefix="/api/v1/rounds")
 READERS = ("training:participate", "round:manage")
 DEFAULT_DURATION = timedelta(hours=1)
+_END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)  # beyond it a zone's offset leaves the calendar
 
 
 @dataclass(frozen=True, slots=True, config=WIRE)
@@ -80,8 +93,8 @@ class RoundWish:
     planned_clients: Annotated[int, Field(ge=1)]
     min_clients: Annotated[int, Field(ge=1)]
     privacy: Privacy
-    base_version: str | None = None
-    deadline: AwareDatetime | None = None
+    base_version: Annotated[str, Field(pattern=VERSION)] | None = None
+    deadline: Annotated[AwareDatetime, Field(lt=_END_OF_TIME)] | None = None
     training_config: dict[str, Any] = Field(default_factory=dict)
     selection: Selection = Field(default_factory=Selection)
     aggregation: Aggregation = Field(default_factory=Aggregation)
@@ -113,6 +126,16 @@ class PrivacyView:
 
 
 @dataclass(frozen=True, slots=True, config=WIRE)
+class AggregationView:
+    """How a round's updates become a model, as its policy fixes it; decimal strings."""
+
+    rule: str
+    weights: str
+    weight_cap: int | None
+    server_lr: str
+
+
+@dataclass(frozen=True, slots=True, config=WIRE)
 class RoundView:
     """A round as the API shows it."""
 
@@ -125,7 +148,7 @@ class RoundView:
     min_clients: int
     planned_clients: int
     privacy: PrivacyView
-    aggregation: dict[str, Any]
+    aggregation: AggregationView
     num_updates: int | None
     started_at: datetime
     completed_at: datetime | None
@@ -172,7 +195,7 @@ def show_rounds() -> Response:
     return page(views, total, current=current)
 
 
-@rounds.get("/<int:round_number>")
+@rounds.get(f"/<{ROUND_NUMBER}>")
 @operation("One round", scopes=READERS, answers={200: RoundView}, errors=(NotFound,), limit="rounds")
 def show_round(round_number: int) -> Response:
     """A round by its number."""
@@ -216,7 +239,7 @@ def create_round() -> Response:
         return answer(_view(conn, made), 201, {"Location": f"/api/v1/rounds/{made.round_number}"})
 
 
-@rounds.post("/<int:round_number>/close")
+@rounds.post(f"/<{ROUND_NUMBER}>/close")
 @operation(
     "End a round's intake now",
     scopes=("round:manage",),
@@ -290,7 +313,9 @@ def _view(conn: Connection, found: Round) -> RoundView:
             silo_norm=policy["silo_norm"],
             policy_hash=found.policy_hash,
         ),
-        aggregation={name: policy[name] for name in ("rule", "weights", "weight_cap", "server_lr")},
+        aggregation=AggregationView(
+            policy["rule"], policy["weights"], policy["weight_cap"], policy["server_lr"]
+        ),
         num_updates=found.num_updates,
         started_at=found.started_at,
         completed_at=found.completed_at,

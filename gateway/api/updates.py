@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -17,6 +16,7 @@ from gateway import idempotency
 from gateway.api.bodies import TruncatedBody, body_chunks, body_digest, stated_checksum, upload_place
 from gateway.auth.admission import current_client
 from gateway.errors import (
+    BadRequest,
     Busy,
     ChecksumMismatch,
     ChecksumMissing,
@@ -36,7 +36,7 @@ from gateway.rounds.record import Round
 from gateway.services import current_services
 from gateway.storage.database import reading
 from gateway.tables import client_updates, rounds
-from gateway.wire import WIRE, answer, dump
+from gateway.wire import ROUND_NUMBER, WIRE, answer, dump, parse_json
 
 updates = Blueprint("updates", __name__, url_prefix="/api/v1")
 LONGEST_METADATA = 16_384
@@ -73,7 +73,7 @@ class PendingReceipt:
     status: str
 
 
-@updates.post("/rounds/<int:round_number>/updates")
+@updates.post(f"/rounds/<{ROUND_NUMBER}>/updates")
 @operation(
     "Send the client's update for a round",
     scopes=PARTICIPANTS,
@@ -106,18 +106,20 @@ def send_update(round_number: int) -> Response:
     found, schema = open_for(services, client, round_number)
     with upload_place():
         arrived = receive(services, client, schema, body_chunks(), wish)
-    accepted = prepare(services, client, found, arrived, wish)
-    said = _accepted(accepted, found)
-    kept = idempotency.remembered(
-        hashed, arrived.sha256, dump(said), status=202, subject_id=client.subject_id
-    )
-    try:
-        commit(services, arrived, accepted, remember=lambda conn: idempotency.store(conn, kept))
-    except GatewayError:
-        first = idempotency.replay(hashed, arrived.sha256)  # the same request at the same moment was faster
-        if first is None:
-            raise
-        return first
+    with arrived.blob:  # whatever fails from here on, nothing of the body is left
+        accepted = prepare(services, client, found, arrived, wish)
+        said = _accepted(accepted, found)
+        kept = idempotency.remembered(
+            hashed, arrived.sha256, dump(said), status=202, subject_id=client.subject_id
+        )
+        try:
+            commit(services, arrived, accepted, remember=lambda conn: idempotency.store(conn, kept))
+        except GatewayError:
+            # The same request at the same moment may have been faster.
+            first = idempotency.replay(hashed, arrived.sha256)
+            if first is None:
+                raise
+            return first
     return answer(said, 202, {"Location": f"/api/v1/updates/{accepted.update_id}"})
 
 
@@ -170,16 +172,9 @@ def _metadata() -> dict[str, Any]:
     if len(text) > LONGEST_METADATA:
         raise ValidationFailed(wrong)
     try:
-        metadata = json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
+        return parse_json(dict[str, Any], text)
+    except (BadRequest, ValidationFailed):
         raise ValidationFailed(wrong) from None
-    if not isinstance(metadata, dict):
-        raise ValidationFailed(wrong)
-    return metadata
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON number")
 
 
 def _accepted(accepted: Accepted, found: Round) -> AcceptedUpdate:

@@ -22,6 +22,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _OUTPUT = click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The bundle (ZIP)."
 )
+_AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 
 
 @click.group()
@@ -31,7 +32,7 @@ def audit() -> None:
 
 @audit.command()
 @_OUTPUT
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+@_AS_JSON
 def export(*, output: Path, as_json: bool) -> None:
     """Write the log as a bundle that an outsider can verify; nothing is repaired or judged."""
     with open_console() as services:
@@ -50,7 +51,7 @@ def export(*, output: Path, as_json: bool) -> None:
 @click.option("--since", type=_FILE, help="An older checkpoint that this log must continue.")
 @click.option("--receipt", "receipts", multiple=True, help="A receipt, or a file with one; repeat it.")
 @click.option("--jwks", type=_FILE, help="The receipt keys: a JWKS, or one in PEM.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+@_AS_JSON
 def verify(
     *,
     bundle: Path,
@@ -75,7 +76,8 @@ def verify(
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Where to; default: print it."
 )
-def prove(*, entry: str, output: Path | None) -> None:
+@_AS_JSON
+def prove(*, entry: str, output: Path | None, as_json: bool) -> None:
     """Write the proof that ENTRY (its seq or its id) is in the log: a C2SP tlog-proof."""
     with open_console() as services, reading(services.engine) as conn:
         stored = None if entry.isdigit() else entry_by_id(conn, entry)
@@ -84,18 +86,21 @@ def prove(*, entry: str, output: Path | None) -> None:
     if proof is None:
         click.echo("there is no such entry in the signed log (yet)", err=True)
         sys.exit(1)
-    if output is None:
-        click.echo(proof.text(), nl=False)
-    else:
+    if output is not None:
         output.write_text(proof.text(), "utf-8")
+    if as_json:
+        click.echo(json.dumps({"seq": seq, "proof": proof.text()}))
+    elif output is None:
+        click.echo(proof.text(), nl=False)
 
 
 @audit.command()
-def checkpoint() -> None:
+@_AS_JSON
+def checkpoint(*, as_json: bool) -> None:
     """Print the newest signed checkpoint; keep it: `verify --since` compares a later log with it."""
     with open_console() as services, reading(services.engine) as conn:
         note = latest_checkpoint(conn)
     if note is None:
         click.echo("nothing was signed yet", err=True)
         sys.exit(1)
-    click.echo(note, nl=False)
+    click.echo(json.dumps({"checkpoint": note}) if as_json else note, nl=as_json)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import click
 
 from gateway.cli.opening import open_console
@@ -14,9 +16,11 @@ def db() -> None:
 
 
 @db.command()
-def upgrade() -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+def upgrade(*, as_json: bool) -> None:
     """Migrate the main database and the key store; nothing to do is no error."""
     with open_console() as services:
         run_migrations(services.engine, "main")
         run_migrations(services.keystore_engine, "keystore")
-    click.echo("the database and the key store have the current schema")
+    told = "the database and the key store have the current schema"
+    click.echo(json.dumps({"current": True}) if as_json else told)

@@ -59,7 +59,8 @@ def erase(*, client_id: str, as_json: bool) -> None:
 @privacy.command()
 @click.argument("package", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--key", "key_hex", required=True, help="The package key of jwks.json, 64 hex digits.")
-def verify(*, package: Path, key_hex: str) -> None:
+@_AS_JSON
+def verify(*, package: Path, key_hex: str, as_json: bool) -> None:
     """Check an export package against its signed manifest; exit 1 if it was changed."""
     try:
         key = bytes.fromhex(key_hex)
@@ -68,9 +69,11 @@ def verify(*, package: Path, key_hex: str) -> None:
     try:
         verify_package(package, key)
     except BadPackage as error:
-        click.echo(f"the package does not verify: {error}")
+        told = f"the package does not verify: {error}"
+        click.echo(json.dumps({"ok": False, "problem": str(error)}) if as_json else told)
         sys.exit(1)
-    click.echo("the package is whole and signed by this key")
+    told = "the package is whole and signed by this key"
+    click.echo(json.dumps({"ok": True, "problem": None}) if as_json else told)
 
 
 def _carried_out(services: Services, kind: RequestType, client_id: str) -> Case:

@@ -56,7 +56,7 @@ def _parse(output: bytes) -> Evaluation:
     try:
         told = json.loads(output.splitlines()[-1])
         return Evaluation(_finite(told.get("accuracy")), _finite(told.get("loss")))
-    except (ValueError, IndexError, AttributeError):
+    except (ValueError, IndexError, AttributeError, OverflowError, RecursionError):
         log.warning("the evaluation hook answered no JSON object")
         return Evaluation()
 

@@ -10,7 +10,14 @@ from audit.entry import Draft
 from audit.events import EventType, Outcome
 from compliance.keys import SeedState
 from gateway.rounds.ledger import LineStatus, settle
-from gateway.rounds.record import Round, RoundStatus, UpdateStatus, accepted_ids, lock_round
+from gateway.rounds.record import (
+    Round,
+    RoundStatus,
+    UpdateStatus,
+    accepted_count,
+    accepted_ids,
+    lock_round,
+)
 from gateway.services import Services
 from gateway.storage.database import reading
 from gateway.tables import client_updates, rounds
@@ -29,9 +36,9 @@ def freeze(services: Services, found: Round) -> bool:
     """
     now = services.clock()
     with reading(services.engine) as conn:
+        if not is_due(found, accepted_count(conn, found.round_id), now):
+            return False
         cohort = accepted_ids(conn, found.round_id)
-    if not is_due(found, len(cohort), now):
-        return False
     if len(cohort) < found.min_clients:
         return fail(services, found, "TOO_FEW_UPDATES", expected=cohort)
     entry = services.trail.draft(
@@ -63,7 +70,7 @@ def freeze(services: Services, found: Round) -> bool:
 
 
 def fail(services: Services, found: Round, reason: str, *, expected: tuple[str, ...] | None = None) -> bool:
-    """End a round without a model. Its reservation is given back only if its seed was never opened (RULES 8).
+    """End a round without a model. Its reservation is given back only if no noise can have been drawn (RULES 8).
 
     Args:
         services: the stores.
@@ -71,16 +78,16 @@ def fail(services: Services, found: Round, reason: str, *, expected: tuple[str, 
         reason: a stable code.
         expected: the accepted updates on which the verdict rests; None if it rests on nothing of the kind.
     """
-    now = services.clock()
-    opened = (
-        bool(found.ledger_id) and services.keystore.seed_state(found.ledger_id or "") is not SeedState.SEALED
-    )
-    entry = _failed_entry(services, found, reason, spend_stays=opened)
+    now, stays = services.clock(), _spend_stays(services, found)
+    entry = _failed_entry(services, found, reason, spend_stays=stays)
     with services.engine.begin() as conn:
         if expected is not None and not _unchanged(conn, found, expected):
             return False
-        if not lock_round(conn, found.round_id).status.is_open:
+        locked = lock_round(conn, found.round_id)
+        if not locked.status.is_open:
             return True
+        if locked.status is not found.status:
+            return False  # another worker froze it: look again
         conn.execute(
             update(rounds)
             .where(rounds.c.round_id == found.round_id)
@@ -92,11 +99,21 @@ def fail(services: Services, found: Round, reason: str, *, expected: tuple[str, 
             .values(status=UpdateStatus.DROPPED.value)
         )
         if found.ledger_id:
-            settle(conn, found.ledger_id, LineStatus.SPENT if opened else LineStatus.RELEASED, now)
+            settle(conn, found.ledger_id, LineStatus.SPENT if stays else LineStatus.RELEASED, now)
         services.trail.write(conn, entry)
     if found.ledger_id:
         services.keystore.destroy_seed(found.ledger_id)
     return True
+
+
+def _spend_stays(services: Services, found: Round) -> bool:
+    """Whether noise may have been drawn: by a worker that has the frozen cohort at this moment, or ever before."""
+    if not found.ledger_id:
+        return False
+    if found.status is RoundStatus.AGGREGATING:
+        return True
+    was_drawn = any(spend.ledger_id == found.ledger_id for spend in services.state.spends())
+    return was_drawn or services.keystore.seed_state(found.ledger_id) is not SeedState.SEALED
 
 
 def _unchanged(conn: Connection, found: Round, cohort: tuple[str, ...]) -> bool:

@@ -19,7 +19,7 @@ from uuid import uuid4
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import Connection, insert, select
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import IntegrityError
 
 from aggregation.npz import npz_to_safetensors
 from aggregation.reader import Summary, UpdateReader
@@ -28,21 +28,26 @@ from audit.canonical import JsonValue
 from audit.draft import Personal
 from audit.entry import Draft
 from audit.events import EventType, Retention
+from compliance.errors import ComplianceError
 from gateway.auth.roster import public_key_of
 from gateway.auth.tokens import AuthenticatedClient
 from gateway.errors import (
     ChecksumMismatch,
     Conflict,
     DuplicateUpdate,
+    GatewayError,
     PayloadTooLarge,
     RoundExpired,
     SignatureInvalid,
+    StorageFull,
+    ValidationFailed,
 )
 from gateway.rounds.lineage import find_lineage
+from gateway.rounds.portable import WHAT, is_portable
 from gateway.rounds.receipts import sign_receipt
 from gateway.rounds.record import Round, RoundStatus, UpdateStatus, find_round, lock_round
 from gateway.services import Services
-from gateway.storage.blobs import Incoming
+from gateway.storage.blobs import Incoming, is_full
 from gateway.storage.database import reading
 from gateway.tables import client_updates, outbox
 
@@ -111,7 +116,10 @@ def receive(
         ChecksumMismatch: it is not what `X-Update-Checksum` says.
         SignatureInvalid: the client registered a key, and this is not its signature.
         PayloadTooLarge: a body without a length passes the limit.
+        ValidationFailed: what the client reports cannot be kept.
     """
+    if not is_portable(wish.metadata):
+        raise ValidationFailed([{"pointer": "X-Update-Metadata", "detail": WHAT}])
     update_id, blob_id = str(uuid4()), uuid4().hex
     key_id, key = services.sealer.new_blob_key(
         client.subject_id, Retention.PARTICIPATION, blob_id, services.clock()
@@ -131,7 +139,7 @@ def receive(
 def prepare(
     services: Services, client: AuthenticatedClient, found: Round, arrived: Arrived, wish: Wish
 ) -> Accepted:
-    """Seal and sign what will be committed; nothing is written yet."""
+    """Seal and sign what will be committed; nothing is written yet. The body is the caller's to discard."""
     now = services.clock()
     entry = services.trail.draft(
         EventType.UPDATE_ACCEPTED,
@@ -190,10 +198,8 @@ def commit(
             services.trail.write(conn, accepted.entry)
     except BaseException as error:
         arrived.blob.discard()
-        if not isinstance(
-            error, OperationalError
-        ):  # else it may have committed: the sweep decides by the rows
-            services.blobs.delete(arrived.blob_id)
+        if isinstance(error, GatewayError | ComplianceError | IntegrityError):
+            services.blobs.delete(arrived.blob_id)  # after any other it may have committed: the sweep decides
         if isinstance(error, IntegrityError):
             raise DuplicateUpdate from error
         raise
@@ -235,8 +241,17 @@ def _again(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
 def _unzipped(first: bytes, rest: Iterator[bytes], schema: Schema) -> Iterator[bytes]:
     """An `.npz` body as safetensors; it is spooled in a file without a name, since a zip's index is at its end."""
     room = sum(spec.size_bytes for spec in schema) + _SPOOL_SLACK_BYTES
+    try:
+        yield from _converted(_again(first, rest), room, schema)
+    except OSError as error:
+        if is_full(error):
+            raise StorageFull from error
+        raise
+
+
+def _converted(chunks: Iterator[bytes], room: int, schema: Schema) -> Iterator[bytes]:
     with tempfile.TemporaryFile() as spooled, tempfile.TemporaryFile() as converted:
-        for chunk in _again(first, rest):
+        for chunk in chunks:
             if spooled.tell() + len(chunk) > room:
                 raise PayloadTooLarge("The .npz file is larger than the model", max_bytes=room)
             spooled.write(chunk)

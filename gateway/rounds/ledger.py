@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
@@ -17,7 +18,8 @@ from sqlalchemy import Connection, insert, select, update
 from aggregation.accountant import Mechanism, decimal_up, epsilon
 from gateway.errors import BudgetExceeded, ValidationFailed
 from gateway.rounds.lineage import Lineage
-from gateway.tables import models, privacy_ledger
+from gateway.rounds.record import RoundStatus
+from gateway.tables import models, privacy_ledger, rounds
 
 
 class LineStatus(StrEnum):
@@ -87,7 +89,7 @@ def check_budget(lineage: Lineage, lines: Sequence[Line], new: Mechanism, unit: 
     if lineage.epsilon_budget is None or lineage.delta is None:
         return
     total = epsilon([*(line.mechanism for line in lines), new], float(lineage.delta))
-    if total > float(lineage.epsilon_budget):
+    if Decimal(total) > Decimal(lineage.epsilon_budget):
         raise BudgetExceeded(
             f"This round would bring epsilon to {decimal_up(total)}; the budget is {lineage.epsilon_budget} "
             f"at delta {lineage.delta}. Use a larger noise multiplier, or register a new model",
@@ -139,11 +141,28 @@ def insist_spent(conn: Connection, line: Line, now: datetime) -> bool:
     return True
 
 
+def claim_delta(lineage: Lineage) -> str:
+    """The delta at which the lineage's epsilon is stated, a decimal string."""
+    return lineage.delta or "0.00001"
+
+
 def spent_epsilon(lineage: Lineage, lines: Sequence[Line]) -> float:
-    """Epsilon of what was spent and reserved, at the lineage's delta (or 1e-5 where it has none)."""
+    """Epsilon of what was spent and reserved, at `claim_delta`."""
     if not lines:
         return 0.0
-    return float(epsilon([line.mechanism for line in lines], float(lineage.delta or "1e-5")))
+    return float(epsilon([line.mechanism for line in lines], float(claim_delta(lineage))))
+
+
+def has_bare_release(conn: Connection, model_id: str, up_to: int | None = None) -> bool:
+    """Whether a completed round of the lineage had no noise, so that no finite epsilon holds after it."""
+    query = select(rounds.c.round_id).where(
+        rounds.c.model_id == model_id,
+        rounds.c.status == RoundStatus.COMPLETED.value,
+        rounds.c.ledger_id.is_(None),
+    )
+    if up_to is not None:
+        query = query.where(rounds.c.round_number <= up_to)
+    return conn.execute(query.limit(1)).first() is not None
 
 
 def _bump(conn: Connection, model_id: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -28,12 +28,14 @@ from gateway.rounds.lineage import (
     lock_lineage,
     newest_lineage,
 )
+from gateway.rounds.portable import WHAT, is_portable
 from gateway.rounds.record import Round, RoundStatus, has_open_round, next_round_number
 from gateway.services import Services
 from gateway.storage.database import reading
 from gateway.tables import rounds
 
 _TRIES = 5
+_LONGEST = timedelta(days=3650)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +79,11 @@ def open_round(
         PolicyError, ValidationFailed: a value is wrong.
     """
     now = services.clock()
-    if wish.deadline <= now:
-        raise ValidationFailed([{"pointer": "/deadline", "detail": "must lie in the future"}])
+    if not now < wish.deadline < now + _LONGEST:
+        detail = f"must lie in the future, within {_LONGEST.days} days"
+        raise ValidationFailed([{"pointer": "/deadline", "detail": detail}])
+    if not is_portable(wish.training_config):
+        raise ValidationFailed([{"pointer": "/training_config", "detail": WHAT}])
     for _ in range(_TRIES):
         plan = _plan(services, wish)
         try:

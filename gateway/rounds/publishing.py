@@ -15,7 +15,14 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from aggregation.reader import Summary, UpdateReader
 from aggregation.wire import dimension, schema_json
 from audit.events import EventType
-from gateway.errors import ChecksumMismatch, Conflict, InvalidModelFormat, PayloadTooLarge, RoundOpen
+from gateway.errors import (
+    ChecksumMismatch,
+    Conflict,
+    InvalidModelFormat,
+    PayloadTooLarge,
+    RoundOpen,
+    ValidationFailed,
+)
 from gateway.rounds.lineage import (
     ModelVersion,
     add_version,
@@ -24,6 +31,7 @@ from gateway.rounds.lineage import (
     make_current,
     next_major,
 )
+from gateway.rounds.portable import WHAT, is_portable
 from gateway.rounds.record import has_open_round
 from gateway.services import Services
 from gateway.storage.blobs import Incoming
@@ -61,7 +69,10 @@ def add_model(
         BadFormat: it is no safetensors file.
         ChecksumMismatch: it is not what the checksum says.
         PayloadTooLarge: it is larger than `FLG_MAX_UPDATE_BYTES`.
+        ValidationFailed: its name cannot be kept.
     """
+    if not is_portable(wish.name):
+        raise ValidationFailed([{"pointer": "X-Model-Metadata/name", "detail": WHAT}])
     blob_id = uuid4().hex
     blob = services.blobs.incoming(blob_id)
     try:

@@ -38,12 +38,18 @@ class UpdateStatus(StrEnum):
     DROPPED = "dropped"
 
 
+_SHOWN = [
+    column for column in rounds.c if column is not rounds.c.cohort
+]  # a cohort may be a hundred thousand ids
 OPEN_STATUSES = tuple(status.value for status in RoundStatus if status.is_open)
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One round. `policy` is the aggregation policy's JSON, `cohort` the frozen update ids in order."""
+    """One round. `policy` is the aggregation policy's JSON.
+
+    `cohort` is the frozen update ids in order, read by `open_rounds` and `lock_round` alone.
+    """
 
     round_id: int
     round_number: int
@@ -72,7 +78,7 @@ def find_round(conn: Connection, round_number: int) -> Round:
     Raises:
         NotFound: there is none.
     """
-    query = select(rounds).where(rounds.c.round_number == round_number)
+    query = select(*_SHOWN).where(rounds.c.round_number == round_number)
     row = conn.execute(query).one_or_none()
     if row is None:
         raise NotFound("There is no such round")
@@ -91,7 +97,7 @@ def current_round(conn: Connection) -> Round:
     Raises:
         NoOpenRound: there is none.
     """
-    query = select(rounds).where(rounds.c.status == RoundStatus.ACTIVE.value)
+    query = select(*_SHOWN).where(rounds.c.status == RoundStatus.ACTIVE.value)
     row = conn.execute(query.order_by(rounds.c.round_number.desc()).limit(1)).one_or_none()
     if row is None:
         raise NoOpenRound("No round takes updates now: ask again later")
@@ -100,7 +106,7 @@ def current_round(conn: Connection) -> Round:
 
 def list_rounds(conn: Connection, *, limit: int, offset: int) -> tuple[list[Round], int]:
     """Rounds, the newest first, and how many there are."""
-    query = select(rounds).order_by(rounds.c.round_number.desc()).limit(limit).offset(offset)
+    query = select(*_SHOWN).order_by(rounds.c.round_number.desc()).limit(limit).offset(offset)
     total = conn.execute(select(func.count()).select_from(rounds)).scalar_one()
     return [_round(row._mapping) for row in conn.execute(query)], total
 
@@ -120,6 +126,14 @@ def has_open_round(conn: Connection, model_id: str) -> bool:
 def next_round_number(conn: Connection) -> int:
     """The number that the next round gets; unique across lineages."""
     return (conn.execute(select(func.max(rounds.c.round_number))).scalar_one() or 0) + 1
+
+
+def accepted_count(conn: Connection, round_id: int) -> int:
+    """How many updates the round has accepted."""
+    query = select(func.count()).where(
+        client_updates.c.round_id == round_id, client_updates.c.status == UpdateStatus.ACCEPTED.value
+    )
+    return int(conn.execute(query).scalar_one())
 
 
 def accepted_ids(conn: Connection, round_id: int) -> tuple[str, ...]:
@@ -148,7 +162,7 @@ def _round(row: Mapping[Any, Any]) -> Round:
         min_clients=row["min_clients"],
         closing=row["closing"],
         num_updates=row["num_updates"],
-        cohort=tuple(row["cohort"] or ()),
+        cohort=tuple(row.get("cohort") or ()),
         ledger_id=row["ledger_id"],
         failure=row["failure"],
     )

@@ -7,6 +7,9 @@ import time
 
 from sqlalchemy import Connection, select
 
+from audit.errors import AuditError
+from audit.store import tree_size
+from audit.tree import root
 from compliance.tables import privacy_requests
 from gateway.rounds.freezing import fail
 from gateway.rounds.ledger import Line, LineStatus, insist_spent, mechanism_from_json
@@ -38,10 +41,12 @@ def unite_spends(services: Services) -> int:
     Returns how many lines that changed.
     """
     changed = 0
+    # The spends first: a round that another worker is drawing for is then seen as frozen.
+    spends = services.state.spends()
     with reading(services.engine) as conn:
         known_models = set(conn.execute(select(models.c.model_id)).scalars())
         waiting = {found.ledger_id: found for found in open_rounds(conn) if found.ledger_id}
-    for spend in services.state.spends():
+    for spend in spends:
         found = waiting.get(spend.ledger_id)
         if spend.model_id not in known_models or (found and found.status is RoundStatus.AGGREGATING):
             continue  # an interrupted release draws the same noise again
@@ -66,16 +71,18 @@ def destroy_settled_seeds(services: Services, orphans: OrphanSeeds) -> int:
     if not seeds:
         return 0
     with reading(services.engine) as conn:
-        open_lines = set(
-            conn.execute(select(rounds.c.ledger_id).where(rounds.c.status.in_(OPEN_STATUSES))).scalars()
-        )
+        # The lines before the rounds: a round that opens in between is then open, or unknown.
         known = set(
             conn.execute(
                 select(privacy_ledger.c.ledger_id).where(privacy_ledger.c.ledger_id.in_(seeds))
             ).scalars()
         )
+        open_lines = set(
+            conn.execute(select(rounds.c.ledger_id).where(rounds.c.status.in_(OPEN_STATUSES))).scalars()
+        )
+        never_reserved = seeds - known if _is_ours(conn, services) else set()
     settled = (seeds & known) - open_lines
-    doomed = settled | orphans.ripe(seeds - known)
+    doomed = settled | orphans.ripe(never_reserved)
     for seed in doomed:
         services.keystore.destroy_seed(seed)
     return len(doomed)
@@ -84,14 +91,29 @@ def destroy_settled_seeds(services: Services, orphans: OrphanSeeds) -> int:
 def sweep_blobs(services: Services) -> int:
     """Remove uploads that were cut off, and blobs that no row names, once they are older than the grace period."""
     grace_s = services.config.blob_grace_s
-    limit = time.time() - grace_s
     swept = services.blobs.sweep_incoming(older_than_s=grace_s)
+    # A new model has no row while it is evaluated.
+    limit = time.time() - max(grace_s, 2 * services.config.evaluate_timeout_s)
     old = [name for name in services.blobs.names() if services.blobs.modified_at(name) <= limit]
     with reading(services.engine) as conn:
+        if not _is_ours(conn, services):
+            log.error("this database is not the one whose log was signed last: no blob is removed")
+            return swept
         for name in old:
             if not _is_named(conn, name):
                 swept += services.blobs.delete(name)
     return swept
+
+
+def _is_ours(conn: Connection, services: Services) -> bool:
+    """Whether the database has the log that was signed last; a wrong or older one knows too little to judge by."""
+    last = services.state.last_checkpoint()
+    if last is None:
+        return True
+    try:
+        return tree_size(conn) >= last.size and root(conn, last.size) == last.root
+    except AuditError:
+        return False
 
 
 def _is_named(conn: Connection, name: str) -> bool:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,14 +23,22 @@ from aggregation.accountant import ADJACENCY, decimal_up
 from aggregation.combine import UpdateSource
 from aggregation.errors import AggregationError
 from aggregation.noise import noise_key
-from aggregation.policy import Policy
+from aggregation.policy import MAX_RECORDS, Policy
 from audit.entry import Draft
 from audit.errors import KeyDestroyed
 from audit.events import EventType
 from compliance.errors import SeedGone
 from gateway.rounds.evaluation import Evaluation, evaluate
 from gateway.rounds.freezing import fail
-from gateway.rounds.ledger import LineStatus, mechanism_json, read_lines, settle, spent_epsilon
+from gateway.rounds.ledger import (
+    LineStatus,
+    claim_delta,
+    has_bare_release,
+    mechanism_json,
+    read_lines,
+    settle,
+    spent_epsilon,
+)
 from gateway.rounds.lineage import (
     ModelVersion,
     add_version,
@@ -136,7 +146,8 @@ def _source(services: Services, stack: ExitStack, row: Any) -> UpdateSource:
     reader = services.blobs.reader(row.blob_id, services.sealer.blob_key(row.blob_key, row.blob_id))
     stack.enter_context(reader)
     samples = opened("training_metrics").get("num_samples")
-    weight = samples if isinstance(samples, int) and not isinstance(samples, bool) and samples > 0 else 1
+    stated = samples if isinstance(samples, int) and not isinstance(samples, bool) and samples > 0 else 1
+    weight = min(stated, MAX_RECORDS)  # a number of any length may have been stated
     return UpdateSource(row.update_id, reader.read_at, norm=float(opened("norm")), weight=weight)
 
 
@@ -146,8 +157,10 @@ def _publish(services: Services, found: Round, written: _Written) -> None:
     with reading(services.engine) as conn:
         lineage = find_lineage(conn, found.model_id)
         version = _version(found, written, next_version(conn, lineage), now)
-        spent = decimal_up(spent_epsilon(lineage, read_lines(conn, found.model_id)))
-    entries = _entries(services, found, written, version, spent)
+        bare = has_bare_release(conn, found.model_id)
+        spent = math.inf if bare else spent_epsilon(lineage, read_lines(conn, found.model_id))
+    claim = {"epsilon_spent": decimal_up(spent), "delta": claim_delta(lineage)}
+    entries = _entries(services, found, written, version, claim)
     with services.engine.begin() as conn:
         if lock_round(conn, found.round_id).status is not RoundStatus.AGGREGATING:
             return  # another worker published the same bytes
@@ -182,13 +195,16 @@ def _complete(conn: Connection, found: Round, version: ModelVersion, now: dateti
     )
     conn.execute(
         update(client_updates)
-        .where(client_updates.c.update_id.in_(found.cohort))
+        .where(  # after the freeze these are the cohort, which may be too long for a list of parameters
+            client_updates.c.round_id == found.round_id,
+            client_updates.c.status == UpdateStatus.ACCEPTED.value,
+        )
         .values(status=UpdateStatus.COUNTED.value)
     )
 
 
 def _entries(
-    services: Services, found: Round, written: _Written, version: ModelVersion, spent: str
+    services: Services, found: Round, written: _Written, version: ModelVersion, claim: Mapping[str, str]
 ) -> list[Draft]:
     facts = {
         "round_number": found.round_number,
@@ -206,7 +222,7 @@ def _entries(
             "round_number": found.round_number,
             "model_id": found.model_id,
             "state": LineStatus.SPENT.value,
-            "epsilon_spent": spent,
+            **claim,
             "unit": found.policy["unit"],
             "mechanism": found.policy["mechanism"],
             "noise_multiplier": written.certificate["noise_multiplier"],

@@ -8,16 +8,17 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import traceback
 from datetime import timedelta
 
 from sqlalchemy import delete, select
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
 
 from compliance.desk import PrivacyDesk
 from gateway.auth.tokens import purge_expired
 from gateway.errors import StorageFull
 from gateway.idempotency import purge
-from gateway.rounds.freezing import freeze
+from gateway.rounds.freezing import fail, freeze
 from gateway.rounds.intake import QUEUE
 from gateway.rounds.record import Round, RoundStatus, open_rounds
 from gateway.rounds.recovery import OrphanSeeds, destroy_settled_seeds, sweep_blobs
@@ -31,6 +32,7 @@ SWEEP_S = 1.0
 TIDY_S = 60.0
 LONGEST_REQUEST = timedelta(minutes=15)
 _HINTS = 500
+_MOST_FAILURES = 3
 
 
 class Worker:
@@ -40,6 +42,7 @@ class Worker:
         self._services = services
         self._desk = desk
         self._orphans = OrphanSeeds()
+        self._failures: dict[int, int] = {}
         self._next_sweep = self._next_tidy = 0.0
 
     def run_once(self) -> int:
@@ -49,7 +52,7 @@ class Worker:
         moved = 0
         if hints or now >= self._next_sweep:
             self._next_sweep = now + SWEEP_S
-            moved = sum(self._move(found) for found in self._open_rounds())
+            moved = sum(self._try(found) for found in self._open_rounds())
             self._forget(hints)
             self._desk.resume_open()  # erasures that waited for a frozen cohort
         if now >= self._next_tidy:
@@ -72,13 +75,43 @@ class Worker:
         while not stop.is_set():
             try:
                 self.run_once()
-            except OperationalError as error:
-                log.warning("the database is away (%s): waiting", type(error.orig).__name__)
+            except SQLAlchemyError as error:
+                log.warning("the database is away (%s): waiting", type(error).__name__)
                 stop.wait(1.0)
             except (StorageFull, OSError) as error:
                 log.warning("a blob cannot be read or written (%s): waiting", type(error).__name__)
                 stop.wait(1.0)
             stop.wait(pause)
+
+    def _try(self, found: Round) -> bool:
+        """Move a round on; what is wrong with it holds up no other round, no erasure and no tidying."""
+        try:
+            moved = self._move(found)
+        except SQLAlchemyError:
+            raise  # the database is away for all of them
+        except (StorageFull, OSError) as error:
+            log.warning("round %s waits for its blobs: %s", found.round_number, type(error).__name__)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is noted, and the third ends the round
+            self._note_failure(found, error)
+        else:
+            self._failures.pop(found.round_id, None)
+            return moved
+        return False
+
+    def _note_failure(self, found: Round, error: Exception) -> None:
+        """Log an unforeseen failure by kind and place alone (RULES 30); the third in a row ends the round."""
+        self._failures[found.round_id] = count = self._failures.get(found.round_id, 0) + 1
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        log.error(
+            "round %s: unforeseen %s at %s:%s",
+            found.round_number,
+            type(error).__name__,
+            place.filename,
+            place.lineno,
+        )
+        if count >= _MOST_FAILURES:
+            now = next((one for one in self._open_rounds() if one.round_id == found.round_id), found)
+            fail(self._services, now, "UNFORESEEN_ERROR")
 
     def _open_rounds(self) -> list[Round]:
         with reading(self._services.engine) as conn:

@@ -11,6 +11,7 @@ import os
 import struct
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -29,6 +30,11 @@ class BlobCorrupt(GatewayError):
     """A blob is not what was written."""
 
     code, title = "BLOB_CORRUPT", "A stored blob is damaged"
+
+
+def is_full(error: OSError) -> bool:
+    """Whether there is no room, as opposed to a disk that is broken."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 class Incoming:
@@ -70,17 +76,24 @@ class Incoming:
                 self._put(self._sealed(bytes(self._buffer), last=True))
             self._file.flush()
             os.fsync(self._file.fileno())
+            self._file.close()
+            self._final.parent.mkdir(parents=True, exist_ok=True)
+            self._path.rename(self._final)
+            sync_directory(self._final.parent)
         except OSError as error:
             self._fail(error)
-        self._file.close()
-        self._final.parent.mkdir(parents=True, exist_ok=True)
-        self._path.rename(self._final)
-        sync_directory(self._final.parent)
 
     def discard(self) -> None:
         """Leave nothing behind; harmless after `keep`."""
-        self._file.close()
+        with suppress(OSError):  # a full disk fails the last flush once more; the file is closed all the same
+            self._file.close()
         self._path.unlink(missing_ok=True)
+
+    def __enter__(self) -> Incoming:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.discard()
 
     def _sealed(self, chunk: bytes, *, last: bool) -> bytes:
         assert self._cipher is not None  # noqa: S101 - narrows the type
@@ -95,7 +108,7 @@ class Incoming:
 
     def _fail(self, error: OSError) -> None:
         self.discard()
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_full(error):
             raise StorageFull from error
         raise error
 
@@ -113,7 +126,7 @@ class FileBlobs:
         try:
             return Incoming(self._incoming / f"{blob_id}.{uuid4().hex}", self.path(blob_id), key)
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if is_full(error):
                 raise StorageFull from error
             raise
 
@@ -151,10 +164,13 @@ class FileBlobs:
     def sweep_incoming(self, *, older_than_s: float, now_s: float | None = None) -> int:
         """Remove what uploads left behind that were cut off; returns how many."""
         limit = (time.time() if now_s is None else now_s) - older_than_s
-        stale = [path for path in self._incoming.iterdir() if path.stat().st_mtime <= limit]
-        for path in stale:
-            path.unlink(missing_ok=True)
-        return len(stale)
+        swept = 0
+        for path in self._incoming.iterdir():
+            with suppress(FileNotFoundError):  # it was kept, or discarded, this very moment
+                if path.stat().st_mtime <= limit:
+                    path.unlink()
+                    swept += 1
+        return swept
 
     def reader(self, blob_id: str, key: bytes) -> SealedReader:
         """A reader of an encrypted blob's plain bytes; memory is one chunk."""
@@ -180,10 +196,13 @@ class ClearReader:
 
 
 class SealedReader:
-    """Plain bytes of an encrypted blob at any offset; reading on is cheap, and threads may share it."""
+    """Plain bytes of an encrypted blob at any offset; reading on is cheap, and threads may share it.
+
+    It holds no file open: a cohort may have more updates than a process may have open files.
+    """
 
     def __init__(self, path: Path, key: bytes) -> None:
-        self._file = path.open("rb")
+        self._path = path
         self._cipher = AESGCM(key)
         stored = path.stat().st_size
         self._chunks = max(1, -(-stored // (CHUNK_BYTES + _TAG_BYTES)))
@@ -210,13 +229,14 @@ class SealedReader:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        self._held = None
 
     def _chunk(self, number: int) -> bytes:
         held = self._held  # one read: several threads use this reader at once
         if held is None or held[0] != number:
             stored = CHUNK_BYTES + _TAG_BYTES
-            sealed = os.pread(self._file.fileno(), stored, number * stored)
+            with self._path.open("rb", buffering=0) as file:
+                sealed = os.pread(file.fileno(), stored, number * stored)
             last = number == self._chunks - 1
             try:
                 plain = self._cipher.decrypt(number.to_bytes(12, "big"), sealed, _AAD.pack(number, last))

@@ -26,6 +26,7 @@ def open_engine(url: str, *, secure_delete: bool = False) -> Engine:
         return _open_sqlite(url, secure_delete=secure_delete)
     return create_engine(
         url,
+        hide_parameters=True,  # an error's text carries no value of anybody's (RULES 30)
         pool_pre_ping=True,
         pool_size=10,
         max_overflow=20,
@@ -34,7 +35,7 @@ def open_engine(url: str, *, secure_delete: bool = False) -> Engine:
 
 
 def _open_sqlite(url: str, *, secure_delete: bool) -> Engine:
-    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000})
+    engine = create_engine(url, hide_parameters=True, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000})
 
     @event.listens_for(engine, "connect")
     def _prepare(dbapi_connection: Any, _record: object) -> None:

@@ -42,6 +42,7 @@ class FileState:
         self._directory = directory
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._epoch_map = _map_epoch(directory / "epoch")
+        self._erased: tuple[int, frozenset[str]] = (0, frozenset())
 
     def last_checkpoint(self) -> SignedTree | None:
         """The largest tree that was ever signed, or None before the first."""
@@ -65,11 +66,25 @@ class FileState:
 
     def erased_keys(self) -> frozenset[str]:
         """The ids of every subject key that an erasure destroyed."""
-        return frozenset(self._lines("erased-keys.log"))
+        read_bytes, known = self._erased
+        path = self._directory / "erased-keys.log"
+        size_bytes = path.stat().st_size if path.exists() else 0
+        if size_bytes != read_bytes:  # whole lines never change: only what was added is read
+            with path.open("rb") as file:
+                file.seek(read_bytes)
+                added = file.read()
+            whole = added[: added.rfind(b"\n") + 1]  # a torn last line was never acknowledged
+            known |= frozenset(whole.decode("ascii").splitlines())
+            self._erased = (read_bytes + len(whole), known)
+        return known
 
     def add_erased_keys(self, key_ids: Iterable[str]) -> None:
-        """Write down, for ever, that these keys are to be destroyed."""
-        self._append("erased-keys.log", list(key_ids))
+        """Write down, for ever, that these keys are to be destroyed; one that is there already is not again."""
+        with self._locked():
+            known = self.erased_keys()
+            new = [key_id for key_id in dict.fromkeys(key_ids) if key_id not in known]
+            if new:
+                self._append_unlocked("erased-keys.log", new)
 
     def spends(self) -> list[Spend]:
         """Every release whose seed was opened, in order."""
@@ -120,10 +135,6 @@ class FileState:
             return []
         text = path.read_text("utf-8")
         return text[: text.rfind("\n") + 1].splitlines()  # a torn last line was never acknowledged
-
-    def _append(self, name: str, lines: list[str]) -> None:
-        with self._locked():
-            self._append_unlocked(name, lines)
 
     def _append_unlocked(self, name: str, lines: list[str]) -> None:
         path = self._directory / name

@@ -108,8 +108,6 @@ class Gateway(Driver):
         return line.split()[1] if line.startswith("ready http") and line.endswith("\n") else None
 
     def _kill_all(self) -> None:
-        if self._http is not None:
-            self._http.close()
         if self._process is None:
             return
         pids: list[int] = []
@@ -120,6 +118,8 @@ class Gateway(Driver):
         self._process.wait()
         await_that("the end of the whole tree", lambda: not any(is_alive(pid) for pid in pids))
         self._process = None
+        if self._http is not None:
+            self._http.close()
 
 
 @contextmanager

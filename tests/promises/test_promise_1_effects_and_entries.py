@@ -32,7 +32,7 @@ _NO_ENTRIES = {
     ),
     "postgresql": (
         "CREATE FUNCTION sabotage() RETURNS trigger LANGUAGE plpgsql AS "
-        "$$ BEGIN RAISE EXCEPTION 'no entry'; END $$",
+        "$$ BEGIN RAISE EXCEPTION USING ERRCODE = 'check_violation', MESSAGE = 'no entry'; END $$",
         "CREATE TRIGGER sabotage BEFORE INSERT ON audit_pending FOR EACH ROW EXECUTE FUNCTION sabotage()",
     ),
 }

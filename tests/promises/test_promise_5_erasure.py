@@ -216,7 +216,8 @@ def test_an_erased_person_has_no_pseudonym_and_gets_no_other(gateway: LocalGatew
 
 def test_an_export_package_stays_for_its_seven_days_and_goes_with_an_erasure(tmp_path: Path) -> None:
     """The sweep of blobs that no row names leaves it alone; the erasure does not."""
-    with home_in(tmp_path / "home", blob_grace_s="0") as home, local_gateway_in(home) as gateway:
+    at_once = {"blob_grace_s": "0", "evaluate_timeout_s": "0"}
+    with home_in(tmp_path / "home", **at_once) as home, local_gateway_in(home) as gateway:
         gateway.add_model()
         person = gateway.register()
         gateway.export(person)

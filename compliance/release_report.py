@@ -11,6 +11,7 @@ from typing import Any
 
 _NOT_COVERED = (
     "The claim covers the model's weights, not the fact of who took part.",
+    "Each model has a budget of its own: somebody who took part in several pays in each of them.",
     "Models released earlier cannot forget a contribution after an erasure.",
 )
 _TRUST = {

@@ -56,6 +56,8 @@ class Config:
     max_json_bytes: int = _setting(1 << 20, "Largest JSON body accepted")
     web_threads: int = _setting(16, "Request threads of a web process")
     upload_threads: int = _setting(8, "Uploads at the same time; more get 503 with Retry-After")
+    upload_grace_s: float = _setting(30.0, "After this time an upload must keep the least pace")
+    upload_least_bytes_per_s: int = _setting(1024, "The least pace of an upload; a slower one gets 408")
     sequencer_interval_s: float = _setting(0.05, "Pause between two batches of the sequencer")
     worker_interval_s: float = _setting(0.1, "Pause between two looks of the worker")
     receipt_max_delay_s: int = _setting(86_400, "Promise of a receipt: in the log within this time")

@@ -16,7 +16,6 @@ from gateway.wire import adapter
 
 View = TypeVar("View", bound=Callable[..., Any])
 _OPERATION = "flg_operation"
-_PLACE = re.compile(r"<(?:(\w+)(?:\([^)]*\))?:)?(\w+)>")  # <name>, <int:name>, <int(max=9):name>
 
 
 class Media(StrEnum):
@@ -93,7 +92,7 @@ def document(app: Flask, *, version: str) -> dict[str, Any]:
         promise = promise_of(app.view_functions[rule.endpoint])
         if promise is None:
             continue
-        path = _PLACE.sub(r"{\2}", rule.rule)
+        path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
         for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
             paths.setdefault(path, {})[method.lower()] = _described(rule, promise, schemas)
     return {
@@ -133,7 +132,7 @@ def _parameters(rule: Any, promise: Operation) -> list[dict[str, Any]]:
     kinds = {"int": {"type": "integer"}, "uuid": {"type": "string", "format": "uuid"}}
     inside = [
         {"name": name, "in": "path", "required": True, "schema": kinds.get(kind, {"type": "string"})}
-        for kind, name in _PLACE.findall(rule.rule)
+        for kind, name in re.findall(r"<(?:(\w+):)?(\w+)>", rule.rule)
     ]
     return inside + [
         {"name": name, "in": "header", "required": False, "schema": {"type": "string"}}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from flask import Flask, Response, g
+from flask import Flask, Response, g, request
 from sqlalchemy.exc import OperationalError
 from werkzeug.exceptions import HTTPException
 
@@ -66,7 +66,7 @@ def install_problems(app: Flask) -> None:
     app.register_error_handler(GatewayError, _answer)
     app.register_error_handler(AggregationError, lambda error: _answer(_from_aggregation(error)))
     app.register_error_handler(ComplianceError, lambda error: _answer(_from_compliance(error)))
-    app.register_error_handler(HTTPException, lambda error: _answer(_from_http(error)))
+    app.register_error_handler(HTTPException, _answer_http)
     app.register_error_handler(OperationalError, _database_away)
     app.register_error_handler(Exception, _unforeseen)
 
@@ -94,11 +94,34 @@ def problem(error: GatewayError) -> dict[str, Any]:
 
 
 def _answer(error: GatewayError) -> Response:
-    if error.status in AUDITED:
+    if error.status in AUDITED or _is_refused_write(error):
         record_refusal(error)
+    if request.path.startswith("/oauth/"):  # RFC 6749 also where no route of the blueprint was reached
+        return oauth_problem(error)
     response = json_response(problem(error), error.status, error.headers)
     response.mimetype = "application/problem+json"
     return response
+
+
+def _answer_http(error: HTTPException) -> Response:
+    """The problem, with what RFC 9110 wants beside a 405 and a 416."""
+    response = _answer(_from_http(error))
+    told = [pair for pair in error.get_headers() if pair[0] in ("Allow", "Content-Range")]
+    response.headers.extend(told)
+    return response
+
+
+def oauth_problem(error: GatewayError) -> Response:
+    """A refusal as `/oauth/*` tells it: JSON of RFC 6749, section 5.2."""
+    code = "invalid_request" if error.status < 500 else "server_error"
+    code = "temporarily_unavailable" if error.status in (429, 503) else code
+    told = {"error": code, "error_description": error.detail}
+    return json_response(told, error.status, {**error.headers, "Pragma": "no-cache"})
+
+
+def _is_refused_write(error: GatewayError) -> bool:
+    """What a proven client wished to change and could not: an unknown round, a missing checksum, a cut body."""
+    return error.status < 500 and request.method not in ("GET", "HEAD", "OPTIONS") and bool(g.get("client"))
 
 
 def _from_aggregation(error: AggregationError) -> GatewayError:

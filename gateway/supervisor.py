@@ -22,6 +22,7 @@ STOP_PATIENCE_S = 20.0
 READY_PATIENCE_S = 60.0
 _LOOK_S = 0.1
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 10.0
+_SOUND_S = 60.0  # a part that lived this long starts again as if for the first time
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -71,6 +72,7 @@ class Supervisor:
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._pause_s: dict[str, float] = {}
         self._due_s: dict[str, float] = {}
+        self._began_s: dict[str, float] = {}
 
     def run(self, stop: threading.Event, *, started: Callable[[], None]) -> None:
         """Start all parts and keep them up; on `stop`, end them in order and wait.
@@ -91,6 +93,7 @@ class Supervisor:
     def _start(self, part: str) -> None:
         command = [word.replace("{parent}", str(self._reading)) for word in self._commands[part]]
         self._children[part] = subprocess.Popen(command, pass_fds=self._pass_fds, start_new_session=True)
+        self._began_s[part] = time.monotonic()
         self._due_s.pop(part, None)
 
     def _start_again(self) -> None:
@@ -99,6 +102,8 @@ class Supervisor:
             if child.poll() is None:
                 continue
             if part not in self._due_s:
+                if now - self._began_s[part] >= _SOUND_S:
+                    self._pause_s.pop(part, None)
                 pause = self._pause_s[part] = min(
                     self._pause_s.get(part, _FIRST_PAUSE_S / 2) * 2, _LONGEST_PAUSE_S
                 )

@@ -13,6 +13,7 @@ from gateway.config import Config
 from gateway.services import EXTENSION, open_services
 
 HEADER_BYTES = 32_768
+_DRAINED_BYTES = 65_536
 
 
 class Web(BaseApplication):  # type: ignore[misc]
@@ -41,6 +42,7 @@ class Web(BaseApplication):  # type: ignore[misc]
             "limit_request_field_size": HEADER_BYTES,
             "loglevel": "warning",
             "control_socket_disable": True,
+            "pre_request": _close_after_unread_body,
             "worker_exit": _close,
         }
         for name, value in settings.items():
@@ -51,6 +53,19 @@ class Web(BaseApplication):  # type: ignore[misc]
         """The application, in a worker process."""
         self.app = create_app(open_services(self._config, part="web"))
         return self.app
+
+
+def _close_after_unread_body(_worker: Any, message: Any) -> None:
+    """Say `Connection: close` where a refused body stays unread.
+
+    Gunicorn reads on for 64 KiB and closes, but says `keep-alive`: the client's next request would be lost.
+    """
+    wishes_close = message.should_close
+    message.should_close = lambda: wishes_close() or _has_unread_body(message.body.reader)
+
+
+def _has_unread_body(reader: Any) -> bool:
+    return getattr(reader, "length", 0) > _DRAINED_BYTES or getattr(reader, "parser", None) is not None
 
 
 def _close(_arbiter: Any, worker: Any) -> None:

@@ -26,8 +26,6 @@ WIRE = ConfigDict(
     allow_inf_nan=False,
 )
 PER_PAGE, MOST_PER_PAGE = 50, 200
-ROUND_NUMBER = f"int(max={(1 << 31) - 1}):round_number"  # in a route: what no column can hold is not found
-SEQ = f"int(max={(1 << 53) - 1}):seq"
 T = TypeVar("T")
 
 

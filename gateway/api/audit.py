@@ -16,13 +16,13 @@ from audit.events import EventType
 from audit.store import entry_at, latest_checkpoint, newest_checkpoint, read_entries, tree_size
 from audit.tree import consistency, inclusion
 from compliance.keys import SigningUse
+from gateway.api.paths import insist_number
 from gateway.errors import NotFound, ValidationFailed
 from gateway.openapi import Media, operation
 from gateway.services import Services, current_services
 from gateway.storage.database import reading
 from gateway.wire import (
     PER_PAGE,
-    SEQ,
     WIRE,
     Links,
     Pagination,
@@ -73,12 +73,12 @@ def show_entries() -> Response:
     return json_response({"data": [json.loads(entry.canonical) for entry in found]})
 
 
-@audit.get(f"/entries/<{SEQ}>")
+@audit.get("/entries/<int:seq>")
 @operation("One entry, in its canonical bytes", scopes=READERS, answers={200: Media.JSON}, errors=(NotFound,))
 def show_entry(seq: int) -> Response:
     """The very bytes that were hashed."""
     with reading(current_services().engine) as conn:
-        found = entry_at(conn, seq)
+        found = entry_at(conn, insist_number(seq))
     if found is None:
         raise NotFound("There is no such entry")
     return Response(found.canonical, mimetype=Media.JSON.value)

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 
-from flask import current_app, g, request
+from flask import current_app, request
 from werkzeug.exceptions import ClientDisconnected
 
-from gateway.errors import BadRequest, Busy, ChecksumMissing, PayloadTooLarge, ValidationFailed
+from gateway.errors import (
+    BadRequest,
+    Busy,
+    ChecksumMissing,
+    GatewayError,
+    PayloadTooLarge,
+    ValidationFailed,
+)
 from gateway.services import current_services
 
 CHUNK_BYTES = 1 << 20
+_FIRST_READ_BYTES = 256
 EXTENSION = "fl_gateway_upload_places"
 _CHECKSUM = re.compile(r"[0-9a-fA-F]{64}")
 
@@ -23,6 +32,12 @@ class TruncatedBody(BadRequest):
     """The connection ended before the body did."""
 
     code, title = "TRUNCATED_BODY", "The body is shorter than announced"
+
+
+class UploadTooSlow(GatewayError):
+    """The body comes so slowly that it would keep others from their turn."""
+
+    status, code, title = 408, "UPLOAD_TOO_SLOW", "The body comes too slowly"
 
 
 def stated_checksum(header: str) -> str:
@@ -66,19 +81,31 @@ def body_chunks() -> Iterator[bytes]:
     Raises:
         TruncatedBody: the client went away, or sent less than it announced.
         PayloadTooLarge: a body without a length passes `FLG_MAX_UPDATE_BYTES`.
+        UploadTooSlow: it trickles, and would keep its place for hours.
     """
-    received, limit = 0, current_services().config.max_update_bytes
+    config, received, size, began_s = current_services().config, 0, _FIRST_READ_BYTES, time.monotonic()
     try:
-        while chunk := request.stream.read(CHUNK_BYTES):
+        while chunk := request.stream.read(size):
             received += len(chunk)
-            if received > limit:
+            if received > config.max_update_bytes:
+                limit = config.max_update_bytes
                 raise PayloadTooLarge(f"A body may have {limit} bytes", max_bytes=limit)
+            elapsed_s = time.monotonic() - began_s
+            _insist_pace(received, elapsed_s)
+            # A read returns when it is full: small ones keep an eye on slow clients, large ones serve the others.
+            size = min(2 * size, CHUNK_BYTES) if received > elapsed_s * 4 * size else max(size // 2, 64)
             yield chunk
     except (ClientDisconnected, OSError) as error:
         raise TruncatedBody("The connection ended before the body did: send it again") from error
     if request.content_length is not None and received < request.content_length:
         raise TruncatedBody("The body is shorter than Content-Length: send it again")
-    g.body_read = True
+
+
+def _insist_pace(received: int, elapsed_s: float) -> None:
+    config = current_services().config
+    if elapsed_s > config.upload_grace_s and received < elapsed_s * config.upload_least_bytes_per_s:
+        least = config.upload_least_bytes_per_s
+        raise UploadTooSlow(f"A body must come with at least {least} bytes a second: send it again")
 
 
 def body_digest() -> bytes:

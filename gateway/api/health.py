@@ -19,6 +19,7 @@ from gateway.wire import WIRE, answer, json_response
 health = Blueprint("health", __name__)
 VERSION = version("fl-gateway")
 READY_LAG_S = 60.0
+_GOOD = "healthy"  # the words of the data format's earlier phase, which its clients read
 _STARTED = time.monotonic()
 
 
@@ -28,7 +29,7 @@ class Health:
 
     status: str
     version: str
-    uptime_s: int
+    uptime_seconds: int
     services: dict[str, str]
 
 
@@ -55,8 +56,8 @@ def show_openapi() -> Response:
 
 
 def _told(states: dict[str, str]) -> Response:
-    good = all(state == "up" for state in states.values())
-    told = Health("healthy" if good else "unhealthy", VERSION, int(time.monotonic() - _STARTED), states)
+    good = all(state == _GOOD for state in states.values())
+    told = Health(_GOOD if good else "unhealthy", VERSION, int(time.monotonic() - _STARTED), states)
     return answer(told, 200 if good else 503)
 
 
@@ -64,7 +65,7 @@ def _states(services: Services) -> dict[str, str]:
     return {
         "database": _database_state(services.engine),
         "keystore": _database_state(services.keystore_engine),
-        "blobs": "up" if services.blobs.usable() else "down",
+        "blobs": _GOOD if services.blobs.usable() else "unhealthy",
     }
 
 
@@ -73,8 +74,8 @@ def _database_state(engine: Engine) -> str:
         with reading(engine) as conn:
             conn.execute(text("SELECT 1"))
     except SQLAlchemyError:
-        return "down"
-    return "up"
+        return "unhealthy"
+    return _GOOD
 
 
 def _log_state(services: Services) -> str:
@@ -82,6 +83,6 @@ def _log_state(services: Services) -> str:
         with reading(services.engine) as conn:
             oldest = oldest_pending(conn)
     except SQLAlchemyError:
-        return "down"
+        return "unhealthy"
     lag_s = 0.0 if oldest is None else (services.clock() - oldest).total_seconds()
-    return "up" if lag_s < READY_LAG_S else "behind"
+    return _GOOD if lag_s < READY_LAG_S else "behind"

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from audit.events import EventType
 from gateway import idempotency
 from gateway.api.bodies import body_chunks, body_digest, stated_checksum, upload_place
-from gateway.api.versions import insist_version
+from gateway.api.paths import insist_version
 from gateway.auth.admission import current_client
 from gateway.errors import (
     ChecksumMismatch,

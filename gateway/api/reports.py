@@ -6,7 +6,7 @@ from typing import Any
 
 from aggregation.accountant import ADJACENCY, decimal_up
 from compliance.release_report import ReleaseFacts
-from gateway.api.versions import insist_version
+from gateway.api.paths import insist_version
 from gateway.errors import NotFound
 from gateway.rounds.ledger import (
     Line,
@@ -26,7 +26,7 @@ def budget_lines(services: Services) -> list[dict[str, Any]]:
     """Every lineage's budget and spend; a lineage with a release without noise has no finite epsilon."""
     with reading(services.engine) as conn:
         found = [
-            (one, read_lines(conn, one.model_id), has_bare_release(conn, one.model_id))
+            (one, read_lines(conn, one.model_id), has_bare_release(services, conn, one.model_id))
             for one in lineages(conn)
         ]
     return [_budget(lineage, lines, bare=bare) for lineage, lines, bare in found]
@@ -44,7 +44,7 @@ def version_facts(services: Services, version: str) -> ReleaseFacts:
             raise NotFound("This version was uploaded: no round made it, so there is no release to report on")
         lineage, made_by = find_lineage(conn, model.model_id), find_round(conn, model.round_number)
         lines = [one for one in read_lines(conn, model.model_id) if _is_spent_by(one, model.round_number)]
-        bare = has_bare_release(conn, model.model_id, model.round_number)
+        bare = has_bare_release(services, conn, model.model_id, model.round_number)
     claims = bool(lines) and not bare
     return ReleaseFacts(
         model_id=model.model_id,
@@ -63,7 +63,7 @@ def _budget(lineage: Lineage, lines: list[Line], *, bare: bool) -> dict[str, Any
         "model_id": lineage.model_id,
         "epsilon_budget": lineage.epsilon_budget,
         "epsilon_spent": None if bare else decimal_up(spent_epsilon(lineage, lines)),
-        "delta": lineage.delta,
+        "delta": claim_delta(lineage) if lines else lineage.delta,
         "unit": lines[0].unit if lines else None,
     }
 

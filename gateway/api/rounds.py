@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 from sqlalchemy import Connection
 
 from gateway import idempotency
-from gateway.api.versions import VERSION
+from gateway.api.paths import VERSION, insist_number
 from gateway.auth.admission import current_client
 from gateway.errors import (
     BudgetExceeded,
@@ -36,7 +36,6 @@ from gateway.rounds.record import Round, current_round, find_round, list_rounds
 from gateway.services import Services, current_services
 from gateway.storage.database import reading
 from gateway.wire import (
-    ROUND_NUMBER,
     WIRE,
     Links,
     Pagination,
@@ -195,12 +194,12 @@ def show_rounds() -> Response:
     return page(views, total, current=current)
 
 
-@rounds.get(f"/<{ROUND_NUMBER}>")
+@rounds.get("/<int:round_number>")
 @operation("One round", scopes=READERS, answers={200: RoundView}, errors=(NotFound,), limit="rounds")
 def show_round(round_number: int) -> Response:
     """A round by its number."""
     with reading(current_services().engine) as conn:
-        return answer(_view(conn, find_round(conn, round_number)))
+        return answer(_view(conn, find_round(conn, insist_number(round_number))))
 
 
 @rounds.post("")
@@ -239,7 +238,7 @@ def create_round() -> Response:
         return answer(_view(conn, made), 201, {"Location": f"/api/v1/rounds/{made.round_number}"})
 
 
-@rounds.post(f"/<{ROUND_NUMBER}>/close")
+@rounds.post("/<int:round_number>/close")
 @operation(
     "End a round's intake now",
     scopes=("round:manage",),
@@ -249,7 +248,7 @@ def create_round() -> Response:
 def close(round_number: int) -> Response:
     """The updates that came are aggregated, or the round fails below `min_clients`."""
     services = current_services()
-    closed = close_round(services, round_number)
+    closed = close_round(services, insist_number(round_number))
     with reading(services.engine) as conn:
         return answer(_view(conn, closed), 202)
 

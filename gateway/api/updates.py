@@ -14,6 +14,7 @@ from audit.store import entry_by_id
 from audit.tree import prove
 from gateway import idempotency
 from gateway.api.bodies import TruncatedBody, body_chunks, body_digest, stated_checksum, upload_place
+from gateway.api.paths import insist_number
 from gateway.auth.admission import current_client
 from gateway.errors import (
     BadRequest,
@@ -36,7 +37,7 @@ from gateway.rounds.record import Round
 from gateway.services import current_services
 from gateway.storage.database import reading
 from gateway.tables import client_updates, rounds
-from gateway.wire import ROUND_NUMBER, WIRE, answer, dump, parse_json
+from gateway.wire import WIRE, answer, dump, parse_json
 
 updates = Blueprint("updates", __name__, url_prefix="/api/v1")
 LONGEST_METADATA = 16_384
@@ -73,7 +74,7 @@ class PendingReceipt:
     status: str
 
 
-@updates.post(f"/rounds/<{ROUND_NUMBER}>/updates")
+@updates.post("/rounds/<int:round_number>/updates")
 @operation(
     "Send the client's update for a round",
     scopes=PARTICIPANTS,
@@ -103,7 +104,7 @@ def send_update(round_number: int) -> Response:
     hashed = idempotency.key_hash(f"rounds/{round_number}/updates")
     if hashed and idempotency.find(hashed):
         return idempotency.first_answer(hashed, body_digest())
-    found, schema = open_for(services, client, round_number)
+    found, schema = open_for(services, client, insist_number(round_number))
     with upload_place():
         arrived = receive(services, client, schema, body_chunks(), wish)
     with arrived.blob:  # whatever fails from here on, nothing of the body is left

@@ -10,14 +10,19 @@ import importlib
 import json
 import logging
 import math
+import os
+import signal
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from gateway.config import environment_for_children
 
 log = logging.getLogger(__name__)
+_MOST_OUTPUT_BYTES = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +44,34 @@ def evaluate(hook: str, model: Path, *, timeout_s: float) -> Evaluation:
     if not hook:
         return Evaluation()
     command = [sys.executable, "-m", "gateway.rounds.evaluation", hook, str(model)]
+    with tempfile.TemporaryFile() as output:
+        status = _run(command, output, timeout_s)
+        if status != 0:
+            log.warning("the evaluation hook failed with exit status %s", status)
+            return Evaluation()
+        output.seek(max(0, output.seek(0, os.SEEK_END) - _MOST_OUTPUT_BYTES))
+        return _parse(output.read())
+
+
+def _run(command: list[str], output: IO[bytes], timeout_s: float) -> int:
+    """The child's exit status; on a time-out it ends with all that it started."""
+    child = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        env=environment_for_children(),
+    )
     try:
-        done = subprocess.run(
-            command, capture_output=True, timeout=timeout_s, check=False, env=environment_for_children()
-        )
+        return child.wait(timeout_s)
     except subprocess.TimeoutExpired:
         log.warning("the evaluation hook took longer than %s s", timeout_s)
-        return Evaluation()
-    if done.returncode != 0:
-        log.warning("the evaluation hook failed with exit status %s", done.returncode)
-        return Evaluation()
-    return _parse(done.stdout)
+        return -signal.SIGKILL
+    finally:
+        if child.poll() is None:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
 
 
 def _parse(output: bytes) -> Evaluation:

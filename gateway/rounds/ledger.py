@@ -19,7 +19,11 @@ from aggregation.accountant import Mechanism, decimal_up, epsilon
 from gateway.errors import BudgetExceeded, ValidationFailed
 from gateway.rounds.lineage import Lineage
 from gateway.rounds.record import RoundStatus
+from gateway.services import Services
+from gateway.storage.state import Spend
 from gateway.tables import models, privacy_ledger, rounds
+
+BARE = {"kind": "none"}
 
 
 class LineStatus(StrEnum):
@@ -153,8 +157,20 @@ def spent_epsilon(lineage: Lineage, lines: Sequence[Line]) -> float:
     return float(epsilon([line.mechanism for line in lines], float(claim_delta(lineage))))
 
 
-def has_bare_release(conn: Connection, model_id: str, up_to: int | None = None) -> bool:
+def bare_spend(model_id: str, round_number: int) -> Spend:
+    """A release without noise, as the state keeps it: it spends everything, whatever a restored database knows."""
+    return Spend(f"bare|{model_id}|{round_number}", model_id, round_number, BARE)
+
+
+def has_bare_release(services: Services, conn: Connection, model_id: str, up_to: int | None = None) -> bool:
     """Whether a completed round of the lineage had no noise, so that no finite epsilon holds after it."""
+    if any(
+        spend.mechanism == BARE
+        and spend.model_id == model_id
+        and (up_to is None or spend.round_number <= up_to)
+        for spend in services.state.spends()
+    ):
+        return True
     query = select(rounds.c.round_id).where(
         rounds.c.model_id == model_id,
         rounds.c.status == RoundStatus.COMPLETED.value,

@@ -12,7 +12,7 @@ from audit.store import tree_size
 from audit.tree import root
 from compliance.tables import privacy_requests
 from gateway.rounds.freezing import fail
-from gateway.rounds.ledger import Line, LineStatus, insist_spent, mechanism_from_json
+from gateway.rounds.ledger import BARE, Line, LineStatus, insist_spent, mechanism_from_json
 from gateway.rounds.record import OPEN_STATUSES, RoundStatus, open_rounds
 from gateway.services import Services
 from gateway.storage.database import reading
@@ -47,6 +47,8 @@ def unite_spends(services: Services) -> int:
         known_models = set(conn.execute(select(models.c.model_id)).scalars())
         waiting = {found.ledger_id: found for found in open_rounds(conn) if found.ledger_id}
     for spend in spends:
+        if spend.mechanism == BARE:
+            continue  # it has no line: reports ask the state for it
         found = waiting.get(spend.ledger_id)
         if spend.model_id not in known_models or (found and found.status is RoundStatus.AGGREGATING):
             continue  # an interrupted release draws the same noise again

@@ -32,6 +32,7 @@ from gateway.rounds.evaluation import Evaluation, evaluate
 from gateway.rounds.freezing import fail
 from gateway.rounds.ledger import (
     LineStatus,
+    bare_spend,
     claim_delta,
     has_bare_release,
     mechanism_json,
@@ -55,6 +56,7 @@ from gateway.storage.state import Spend
 from gateway.tables import client_updates, rounds
 
 log = logging.getLogger(__name__)
+_MOST_HELD = 64  # updates of which a chunk each is held in memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +93,14 @@ def _write_model(services: Services, found: Round) -> _Written:
         base = find_version(conn, found.base_version)
         rows = _cohort_rows(conn, found)
     key = _open_noise(services, found) if policy.is_noised else None
-    blob_id = sha256(f"model|{found.model_id}|{found.round_number}".encode()).hexdigest()[:32]
+    blob_id = _blob_name(found)
     blob = services.blobs.incoming(blob_id)
     try:
         with ExitStack() as stack:
             made = engines.local.aggregate(
                 policy,
                 stack.enter_context(ClearReader(services.blobs.path(base.blob_id))).read_at,
-                [_source(services, stack, row) for row in rows],
+                [_source(services, stack, row, hold=len(rows) <= _MOST_HELD) for row in rows],
                 write=blob.write,
                 noise_key=key,
                 threads=services.config.engine_threads,
@@ -112,6 +114,12 @@ def _write_model(services: Services, found: Round) -> _Written:
     path, limit_s = services.blobs.path(blob_id), services.config.evaluate_timeout_s
     evaluation = evaluate(services.config.evaluate, path, timeout_s=limit_s)
     return _Written(blob_id, made.checksum, made.size_bytes, made.certificate.details(), evaluation)
+
+
+def _blob_name(found: Round) -> str:
+    """The model's blob: the same for a repetition, and another one for any other cohort, also after a restore."""
+    facts = [found.model_id, str(found.round_number), found.ledger_id or "", *found.cohort]
+    return sha256("|".join(facts).encode()).hexdigest()[:32]
 
 
 def _cohort_rows(conn: Connection, found: Round) -> list[Any]:
@@ -139,12 +147,12 @@ def _open_noise(services: Services, found: Round) -> bytes:
     return noise_key(seed, found.cohort, found.model_id, found.policy_hash)
 
 
-def _source(services: Services, stack: ExitStack, row: Any) -> UpdateSource:
+def _source(services: Services, stack: ExitStack, row: Any, *, hold: bool) -> UpdateSource:
     def opened(column: str) -> Any:
         return services.sealer.open_column(row._mapping[column], "client_updates", column, row.update_id)
 
-    reader = services.blobs.reader(row.blob_id, services.sealer.blob_key(row.blob_key, row.blob_id))
-    stack.enter_context(reader)
+    key = services.sealer.blob_key(row.blob_key, row.blob_id)
+    reader = stack.enter_context(services.blobs.reader(row.blob_id, key, hold=hold))
     samples = opened("training_metrics").get("num_samples")
     stated = samples if isinstance(samples, int) and not isinstance(samples, bool) and samples > 0 else 1
     weight = min(stated, MAX_RECORDS)  # a number of any length may have been stated
@@ -157,10 +165,12 @@ def _publish(services: Services, found: Round, written: _Written) -> None:
     with reading(services.engine) as conn:
         lineage = find_lineage(conn, found.model_id)
         version = _version(found, written, next_version(conn, lineage), now)
-        bare = has_bare_release(conn, found.model_id)
+        bare = has_bare_release(services, conn, found.model_id)
         spent = math.inf if bare else spent_epsilon(lineage, read_lines(conn, found.model_id))
     claim = {"epsilon_spent": decimal_up(spent), "delta": claim_delta(lineage)}
     entries = _entries(services, found, written, version, claim)
+    if not found.ledger_id:
+        services.state.add_spend(bare_spend(found.model_id, found.round_number))
     with services.engine.begin() as conn:
         if lock_round(conn, found.round_id).status is not RoundStatus.AGGREGATING:
             return  # another worker published the same bytes

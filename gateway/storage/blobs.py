@@ -172,9 +172,9 @@ class FileBlobs:
                     swept += 1
         return swept
 
-    def reader(self, blob_id: str, key: bytes) -> SealedReader:
-        """A reader of an encrypted blob's plain bytes; memory is one chunk."""
-        return SealedReader(self.path(blob_id), key)
+    def reader(self, blob_id: str, key: bytes, *, hold: bool = True) -> SealedReader:
+        """A reader of an encrypted blob's plain bytes; with `hold`, its memory is one chunk between reads."""
+        return SealedReader(self.path(blob_id), key, hold=hold)
 
 
 class ClearReader:
@@ -198,15 +198,17 @@ class ClearReader:
 class SealedReader:
     """Plain bytes of an encrypted blob at any offset; reading on is cheap, and threads may share it.
 
-    It holds no file open: a cohort may have more updates than a process may have open files.
+    It holds no file open: a cohort may have more updates than a process may have open files. With `hold` it keeps
+    the last chunk in memory, for reads that go on; a large cohort does without.
     """
 
-    def __init__(self, path: Path, key: bytes) -> None:
+    def __init__(self, path: Path, key: bytes, *, hold: bool = True) -> None:
         self._path = path
         self._cipher = AESGCM(key)
         stored = path.stat().st_size
         self._chunks = max(1, -(-stored // (CHUNK_BYTES + _TAG_BYTES)))
         self.size_bytes = stored - self._chunks * _TAG_BYTES
+        self._hold = hold
         self._held: tuple[int, bytes] | None = None
 
     def read_at(self, offset: int, length: int) -> bytes:
@@ -242,7 +244,7 @@ class SealedReader:
                 plain = self._cipher.decrypt(number.to_bytes(12, "big"), sealed, _AAD.pack(number, last))
             except InvalidTag:
                 raise BlobCorrupt from None
-            self._held = (number, plain)
+            self._held = (number, plain) if self._hold else None
             return plain
         return held[1]
 

@@ -35,7 +35,13 @@ def open_engine(url: str, *, secure_delete: bool = False) -> Engine:
 
 
 def _open_sqlite(url: str, *, secure_delete: bool) -> Engine:
-    engine = create_engine(url, hide_parameters=True, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000})
+    engine = create_engine(
+        url,
+        hide_parameters=True,
+        pool_size=20,  # more than a web process has threads
+        max_overflow=20,
+        connect_args={"timeout": BUSY_TIMEOUT_MS / 1000},
+    )
 
     @event.listens_for(engine, "connect")
     def _prepare(dbapi_connection: Any, _record: object) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from living.served import served  # noqa: F401 - a fixture
 from services.clock import FixedClock
 from services.postgresql import PostgreSQL
 from sqlalchemy import Engine, select

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 import pytest
@@ -73,7 +72,7 @@ def test_every_specified_route_is_there_with_its_scope(document: dict[str, Any])
 def test_every_route_is_described(app: Flask, document: dict[str, Any]) -> None:
     """No route of the application is missing from the document."""
     described = {path.replace("{", "<").replace("}", ">") for path in document["paths"]}
-    served = {re.sub(r"<\w+(\(.*?\))?:", "<", rule.rule) for rule in app.url_map.iter_rules()}
+    served = {rule.rule.replace("int:", "").replace("uuid:", "") for rule in app.url_map.iter_rules()}
 
     assert served - described <= {
         "/.well-known/oauth-authorization-server",

@@ -5,8 +5,11 @@ Every move is a compare-and-set and one audit entry in one transaction.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from uuid import uuid4
+
+from sqlalchemy import Connection
 
 from audit.draft import Personal
 from audit.entry import Outcome
@@ -68,6 +71,8 @@ class PrivacyDesk:
         *,
         requested_by: Personal,
         may_approve_alone: bool = True,
+        case_id: str | None = None,
+        beside: Callable[[Connection], None] = lambda _conn: None,
     ) -> Case:
         """Take a request down, with the day on which its answer is due.
 
@@ -76,6 +81,8 @@ class PrivacyDesk:
             subject_id: whose data it is about.
             requested_by: who asks; sealed under that person's key.
             may_approve_alone: whether the same person may approve it.
+            case_id: the id it gets, a UUID; drawn if None.
+            beside: writes what belongs to the same transaction.
 
         Raises:
             UnsupportedRequest: another type.
@@ -84,7 +91,7 @@ class PrivacyDesk:
         """
         wanted = _supported(request_type)
         self._check_subject(subject_id)
-        case_id, now = str(uuid4()), self._parts.now()
+        case_id, now = case_id or str(uuid4()), self._parts.now()
         due_at = month_after(now)
         details = {
             "case_id": case_id,
@@ -107,6 +114,7 @@ class PrivacyDesk:
         }
         with self._parts.engine.begin() as conn:
             add_case(conn, facts)
+            beside(conn)
             self._parts.journal.write(conn, entry)
         return self.show(case_id)
 

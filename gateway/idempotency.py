@@ -80,7 +80,13 @@ def find(hashed: str) -> FirstAnswer | None:
 
 
 def replay(hashed: str | None, body_digest: bytes) -> Response | None:
-    """The first answer again, or None if this is the first request.
+    """The first answer again, or None if this is the first request. Raises as `replayed` does."""
+    first = replayed(hashed, body_digest)
+    return None if first is None else json_response(first.value, first.status)
+
+
+def replayed(hashed: str | None, body_digest: bytes) -> FirstAnswer | None:
+    """What was kept of the first request, or None if this is the first.
 
     Args:
         hashed: what `key_hash` gave.
@@ -94,7 +100,7 @@ def replay(hashed: str | None, body_digest: bytes) -> Response | None:
         return None
     if first.body_hmac != _body_hmac(current_services(), body_digest):
         raise IdempotencyKeyReused("Take a new key for a new request")
-    return json_response(first.value, first.status)
+    return first
 
 
 def first_answer(hashed: str, body_digest: bytes) -> Response:

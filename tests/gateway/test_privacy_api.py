@@ -279,3 +279,19 @@ def _public_key(federation: Federation, kid: str) -> bytes:
 
 def _decoded(part: str) -> bytes:
     return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+
+
+def test_the_same_request_again_goes_on_with_the_first_case(
+    federation: Federation, silo: Silo, dpo: dict[str, str]
+) -> None:
+    """API.md: Idempotency-Key on every POST that creates; case and key commit together."""
+    headers = {**dpo, "Idempotency-Key": "erase once"}
+    wish = _wish("erasure", silo.client_id)
+
+    first = federation.http.post("/api/v1/privacy/requests", json=wish, headers=headers)
+    again = federation.http.post("/api/v1/privacy/requests", json=wish, headers=headers)
+    other = federation.http.post("/api/v1/privacy/requests", json={**wish, "type": "access"}, headers=headers)
+
+    assert (first.status_code, first.json["status"]) == (201, "completed")
+    assert (again.status_code, again.json) == (201, first.json)
+    assert (other.status_code, other.json["code"]) == (422, "IDEMPOTENCY_KEY_REUSED")

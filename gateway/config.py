@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from gateway.errors import ConfigError
 
 PREFIX = "FLG_"
+_LATER = ("QUEUE_URL", "CACHE_URL", "TRUSTED_ISSUERS")
 
 
 def _setting(default: Any, doc: str, *, secret: bool = False) -> Any:
@@ -79,7 +80,8 @@ def load_config(environ: Mapping[str, str] | None = None, toml_path: Path | None
         toml_path: the file; `./fl-gateway.toml` when not given, and no error when that is missing.
 
     Raises:
-        ConfigError: an unknown name, an unreadable file, or a value of the wrong form.
+        ConfigError: an unknown name in the file, an unreadable file, a value of the wrong form, or a setting
+            that only a later version carries out: it must not be passed over in silence.
     """
     env = os.environ if environ is None else environ
     values = {**_from_toml(toml_path), **_from_environment(env)}
@@ -111,6 +113,9 @@ def _from_toml(path: Path | None) -> dict[str, Any]:
 
 def _from_environment(env: Mapping[str, str]) -> dict[str, str]:
     found: dict[str, str] = {}
+    for later in _LATER:
+        if env.get(PREFIX + later):
+            raise ConfigError(f"{PREFIX}{later} is not carried out by this version: leave it out")
     for name in _names():
         direct, by_file = env.get(PREFIX + name.upper()), env.get(f"{PREFIX}{name.upper()}_FILE")
         if direct is not None and by_file is not None:

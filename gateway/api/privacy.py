@@ -109,11 +109,9 @@ def open_request() -> Response:
     """Open it, and carry it out where the caller may approve."""
     services, body = current_services(), read_json_body()
     hashed, digest = idempotency.key_hash("privacy/requests"), sha256(body).digest()
-    wish = parse_json(PrivacyWish, body)
-    _insist_scope(SCOPES[_kind(wish)])
     desk = privacy_desk(services)
     try:
-        case = _opened_before(desk, hashed, digest) or _open(desk, wish, hashed, digest)
+        case = _opened_before(desk, hashed, digest) or _open(desk, body, hashed, digest)
     except IntegrityError:  # the same key at the same moment
         faster = _opened_before(desk, hashed, digest)
         if faster is None:
@@ -206,12 +204,15 @@ def show_report(version: str) -> Response:
     return json_response(release_report(version_facts(current_services(), version)))
 
 
-def _open(desk: PrivacyDesk, wish: PrivacyWish, hashed: str | None, digest: bytes) -> Case:
+def _open(desk: PrivacyDesk, body: bytes, hashed: str | None, digest: bytes) -> Case:
     """The case, and in its own transaction its id under the idempotency key: a repetition goes on with it."""
+    wish = parse_json(PrivacyWish, body)
+    kind = _kind(wish)
+    _insist_scope(SCOPES[kind])
     case_id, staff = str(uuid4()), current_client().subject_id
     kept = idempotency.remembered(hashed, digest, {"id": case_id}, status=201, subject_id=staff)
     return desk.open(
-        _kind(wish),
+        kind,
         _subject(current_services(), wish.subject),
         requested_by=_actor(),
         case_id=case_id,

@@ -93,7 +93,7 @@ def _write_model(services: Services, found: Round) -> _Written:
         base = find_version(conn, found.base_version)
         rows = _cohort_rows(conn, found)
     key = _open_noise(services, found) if policy.is_noised else None
-    blob_id = _blob_name(found)
+    blob_id = model_blob_name(found)
     blob = services.blobs.incoming(blob_id)
     try:
         with ExitStack() as stack:
@@ -116,7 +116,7 @@ def _write_model(services: Services, found: Round) -> _Written:
     return _Written(blob_id, made.checksum, made.size_bytes, made.certificate.details(), evaluation)
 
 
-def _blob_name(found: Round) -> str:
+def model_blob_name(found: Round) -> str:
     """The model's blob: the same for a repetition, and another one for any other cohort, also after a restore."""
     facts = [found.model_id, str(found.round_number), found.ledger_id or "", *found.cohort]
     return sha256("|".join(facts).encode()).hexdigest()[:32]

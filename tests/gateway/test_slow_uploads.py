@@ -64,7 +64,10 @@ def _trickle(peer: socket.socket, rest: bytes) -> bytes:
     for start in range(0, len(rest) - 1, 8):
         peer.sendall(rest[start : start + 8])
         try:
-            return peer.recv(65_536)
+            answer = peer.recv(65_536)
         except TimeoutError:
             continue
+        while b"UPLOAD_TOO_SLOW" not in answer and (more := peer.recv(65_536)):
+            answer += more
+        return answer
     raise AssertionError("the whole body was taken")

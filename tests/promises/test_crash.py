@@ -24,7 +24,8 @@ from audit.tables import audit_log
 from gateway.parts import recover
 from gateway.privacy import privacy_desk
 from gateway.rounds.ledger import LineStatus
-from gateway.rounds.record import RoundStatus, UpdateStatus
+from gateway.rounds.record import RoundStatus, UpdateStatus, find_round, lock_round
+from gateway.rounds.release import model_blob_name
 from gateway.rounds.worker import Worker
 from gateway.services import Services
 from gateway.storage.database import reading
@@ -222,9 +223,7 @@ def finish_in_a_copy(home: Home, to: Path, number: int) -> str:
 def model_blob(home: Home, number: int) -> bytes | None:
     """The model that the round has written, published or not."""
     with home.stores() as services, reading(services.engine) as conn:
-        model_id = conn.execute(select(rounds.c.model_id).where(rounds.c.round_number == number)).scalar_one()
-        name = sha256(f"model|{model_id}|{number}".encode()).hexdigest()[:32]
-        path = services.blobs.path(name)
+        path = services.blobs.path(model_blob_name(lock_round(conn, find_round(conn, number).round_id)))
         return path.read_bytes() if path.exists() else None
 
 

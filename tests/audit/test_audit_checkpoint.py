@@ -192,6 +192,8 @@ def test_a_log_name_that_no_note_could_bear_is_refused(origin: str) -> None:
 def test_no_text_makes_the_parser_stumble(text: str) -> None:
     """Hostile bundles: a text is a note or it is refused."""
     try:
-        parse_note(text)
+        note = parse_note(text)
     except BadNote:
         return
+
+    assert text.startswith(note.text)

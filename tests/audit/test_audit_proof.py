@@ -136,9 +136,11 @@ def test_no_text_makes_the_parser_stumble(text: str) -> None:
     """A text is a proof file or it is refused."""
     for attempt in (text, f"c2sp.org/tlog-proof@v1\n{text}"):
         try:
-            parse_proof(attempt)
+            proof = parse_proof(attempt)
         except BadProof:
             continue
+
+        assert proof.text() == attempt
 
 
 def test_the_log_proves_each_of_its_entries(sqlite_log: Logbook) -> None:

@@ -130,6 +130,10 @@ def test_the_triggers_may_be_made_twice(log: Logbook) -> None:
         for statement in statements(log.engine.dialect.name):
             conn.execute(text(statement))
 
+    log.grow(1)
+    with pytest.raises(DBAPIError, match="insert-only"), log.engine.begin() as conn:
+        conn.execute(text("DELETE FROM audit_log"))
+
 
 def test_the_age_of_the_oldest_pending_entry_is_told_in_utc(log: Logbook) -> None:
     """RULES 21: `/ready` is red from 60 s of lag."""

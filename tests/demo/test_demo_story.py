@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 from services.checkout import ROOT
 
 from audit.verify import verify_bundle
@@ -90,7 +88,6 @@ def test_without_noise_the_demo_claims_nothing_and_keeps_what_it_is_told_to(tmp_
     assert "No noise was drawn" in (kept / "report.html").read_text("utf-8")
 
 
-@pytest.mark.skipif(shutil.which("script") is None, reason="needs a terminal: util-linux' script")
 def test_on_a_terminal_the_demo_ends_with_the_paths_of_what_it_wrote(tmp_path: Path) -> None:
     """`--unit client` runs on a terminal with a live table; ten clients or fewer learn little, and it says so."""
     words = f"{sys.executable} -m gateway.cli demo --unit client --rounds 2 --clients 3"

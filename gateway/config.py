@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from gateway.errors import ConfigError
 
 PREFIX = "FLG_"
-_LATER = ("QUEUE_URL", "CACHE_URL", "TRUSTED_ISSUERS")
+LATER = ("QUEUE_URL", "CACHE_URL", "TRUSTED_ISSUERS")
 
 
 def _setting(default: Any, doc: str, *, secret: bool = False) -> Any:
@@ -113,7 +113,7 @@ def _from_toml(path: Path | None) -> dict[str, Any]:
 
 def _from_environment(env: Mapping[str, str]) -> dict[str, str]:
     found: dict[str, str] = {}
-    for later in _LATER:
+    for later in LATER:
         if env.get(PREFIX + later):
             raise ConfigError(f"{PREFIX}{later} is not carried out by this version: leave it out")
     for name in _names():

@@ -30,9 +30,9 @@ def upgrade(engine: Engine, which: Which) -> None:
         engine: the database.
         which: `main`, or `keystore` for the key store's own database.
     """
-    config = _alembic_config(which)
-    if _current(engine) == ScriptDirectory.from_config(config).get_current_head():
+    if is_current(engine, which):
         return
+    config = _alembic_config(which)
     with engine.begin() as conn:
         if conn.dialect.name == "postgresql":
             conn.exec_driver_sql("SELECT pg_advisory_xact_lock(7042026)")
@@ -40,9 +40,11 @@ def upgrade(engine: Engine, which: Which) -> None:
         command.upgrade(config, "head")
 
 
-def _current(engine: Engine) -> str | None:
+def is_current(engine: Engine, which: Which) -> bool:
+    """Whether nothing is missing."""
+    head = ScriptDirectory.from_config(_alembic_config(which)).get_current_head()
     with reading(engine) as conn:
-        return MigrationContext.configure(conn).get_current_revision()
+        return MigrationContext.configure(conn).get_current_revision() == head
 
 
 def _alembic_config(which: Which) -> AlembicConfig:

@@ -17,6 +17,11 @@ from gateway.storage.database import reading
 from gateway.tables import client_updates, clients, idempotency_keys, rounds, tokens
 
 
+def erased_tables() -> set[str]:
+    """The tables whose rows these places remove; a test compares them with the data map."""
+    return {client_updates.name, *(table.name for table, _ in _rows_of(""))}
+
+
 def _clients_of(subject: str) -> Select[tuple[Any]]:
     return select(clients.c.client_id).where(clients.c.subject_id == subject)
 

@@ -9,8 +9,10 @@ from audit.tables import metadata as audit_tables
 from compliance.datamap import describe, undescribed
 from compliance.keystore_tables import metadata as keystore_tables
 from compliance.tables import metadata as compliance_tables
+from gateway.places import erased_tables
+from gateway.tables import metadata as gateway_tables
 
-ALL = (audit_tables, compliance_tables, keystore_tables)
+ALL = (audit_tables, compliance_tables, keystore_tables, gateway_tables)
 
 
 def test_every_column_says_what_it_holds() -> None:
@@ -40,3 +42,12 @@ def test_personal_columns_say_how_they_are_erased() -> None:
     assert {"subjects", "privacy_requests", "subject_keys"} <= {line.table for line in personal}
     assert all(line.basis.startswith("Art. 6(1)") for line in personal)
     assert {line.erase for line in personal} <= {"delete", "destroy-key", "keep"}
+
+
+def test_every_table_whose_rows_an_erasure_deletes_has_a_place_that_does() -> None:
+    """DESIGN: erasure reads the data map; a new table with personal rows must not be forgotten."""
+    personal = {
+        line.table for line in describe([gateway_tables]) if line.is_personal and line.erase == "delete"
+    }
+
+    assert personal == erased_tables()

@@ -104,7 +104,7 @@ def test_a_key_outlives_the_process_that_made_it(
 def test_writers_that_race_for_a_key_agree_on_one(
     engine: Engine, state: FileState, clock: FixedClock
 ) -> None:
-    """Contract: two processes that make the same key at once use the same one."""
+    """Required: two processes that make the same key at once use the same one."""
     stores = [KeyStore(engine, MASTER, state=state, clock=clock) for _ in range(4)]
 
     with ThreadPoolExecutor(4) as pool:
@@ -119,7 +119,7 @@ def test_writers_that_race_for_a_key_agree_on_one(
 def test_a_maker_that_looked_too_early_takes_the_key_that_is_there(
     keystore: KeyStore, engine: Engine, state: FileState, clock: FixedClock
 ) -> None:
-    """Contract: on a conflict the other's key is read; no ciphertext is made under a key nobody stored."""
+    """Required: on a conflict the other's key is read; no ciphertext is made under a key nobody stored."""
 
     class LookedTooEarly(KeyStore):
         looks = 0
@@ -206,7 +206,7 @@ def test_a_key_made_while_its_subject_is_forbidden_does_not_stay(
 
 
 def test_the_system_is_never_erased(keystore: KeyStore) -> None:
-    """Contract: `system` and `unproven` are no persons."""
+    """Required: `system` and `unproven` are no persons."""
     for nobody in (SYSTEM, UNPROVEN):
         with pytest.raises(NeverErasable):
             keystore.forbid(nobody)

@@ -37,7 +37,7 @@ def subject(engine: Engine) -> str:
 
 
 def test_an_active_subject_and_nobody_can_be_held(engine: Engine, subject: str) -> None:
-    """Contract: `system` and `unproven` need no row."""
+    """Required: `system` and `unproven` need no row."""
     with engine.begin() as conn:
         hold(conn, {subject, SYSTEM, UNPROVEN})
         hold(conn, set())

@@ -89,7 +89,7 @@ def test_no_hook_is_no_evaluation(model: Path) -> None:
 
 
 def test_a_published_model_bears_the_hook_s_figures(services: Services) -> None:
-    """Issue: the operator's evaluation hook, within the release."""
+    """Required: the operator's evaluation hook, within the release."""
     evaluating = replace(services, config=replace(services.config, evaluate="our_hooks:good"))
     app: Flask = create_app(evaluating)
     federation = Federation(evaluating, app.test_client())

@@ -79,7 +79,7 @@ def test_an_access_request_ends_in_a_signed_package(
 def test_an_erasure_leaves_no_row_no_blob_and_a_receipt(
     federation: Federation, silo: Silo, dpo: dict[str, str]
 ) -> None:
-    """Issue: rows, blobs and keys destroyed; the receipt is a JWS of type fl-erasure+jwt; the token is dead."""
+    """Required: rows, blobs and keys destroyed; the receipt is a JWS of type fl-erasure+jwt; the token is dead."""
     opened = _open(federation, dpo, "erasure", silo)
     receipt = federation.http.get(f"/api/v1/privacy/requests/{opened['id']}/receipt", headers=dpo)
 

@@ -58,7 +58,7 @@ def test_a_created_round_is_active_and_says_what_it_is(federation: Federation) -
 
 
 def test_without_a_model_there_is_no_round(federation: Federation) -> None:
-    """Issue: without a model there is no round."""
+    """Required: without a model there is no round."""
     answer = federation.open_round()
     current = federation.http.get("/api/v1/rounds/current", headers=federation.operator)
 
@@ -201,7 +201,7 @@ def test_a_closed_round_is_aggregated_with_what_came(federation: Federation, ent
 
 
 def test_the_budget_ends_rounds_before_any_noise_is_drawn(federation: Federation, services: Services) -> None:
-    """Issue: budget exhausted 409 PRIVACY_BUDGET_EXCEEDED and no noise drawn: no seed, no line, no row."""
+    """Required: budget exhausted 409 PRIVACY_BUDGET_EXCEEDED and no noise drawn: no seed, no line, no row."""
     federation.add_model(privacy_budget={"epsilon": 0.5, "delta": 1e-5})
     before = federation.kept()
 
@@ -278,7 +278,7 @@ def test_clients_of_the_published_sdk_get_camel_case(federation: Federation) -> 
 
 
 def test_promoting_an_earlier_version_rolls_back(federation: Federation, entries: Entries) -> None:
-    """Issue: `model promote VERSION` rolls back: the next round builds on it, and versions go on."""
+    """Required: `model promote VERSION` rolls back: the next round builds on it, and versions go on."""
     federation.add_model()
     for _ in range(2):
         federation.open_round(planned_clients=1)

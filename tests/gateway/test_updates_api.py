@@ -211,14 +211,14 @@ def test_the_same_request_twice_at_once_is_accepted_once(
 
 
 def test_an_unknown_round_is_not_found(federation: Federation, silo: Silo) -> None:
-    """Issue: unknown round 404."""
+    """Required: unknown round 404."""
     answer = federation.submit(silo, GOOD, number=99)
 
     assert (answer.status_code, answer.json["code"]) == (404, "NOT_FOUND")
 
 
 def test_a_closed_round_takes_no_update(federation: Federation, silo: Silo) -> None:
-    """Issue: closed round 409 ROUND_EXPIRED."""
+    """Required: closed round 409 ROUND_EXPIRED."""
     federation.http.post("/api/v1/rounds/1/close", headers=federation.operator)
 
     answer = federation.submit(silo, GOOD)
@@ -237,7 +237,7 @@ def test_a_round_past_its_deadline_takes_no_update(federation: Federation, silo:
 
 
 def test_the_scope_is_needed(federation: Federation) -> None:
-    """Issue: wrong scope 403 insufficient_scope, with the scope that is needed."""
+    """Required: wrong scope 403 insufficient_scope, with the scope that is needed."""
     dpo = federation.staff("dpo")
 
     answer = federation.http.post("/api/v1/rounds/1/updates", data=GOOD, headers=dpo)

@@ -109,7 +109,7 @@ def test_metadata_tells_only_what_there_is(served: Served) -> None:
 
 
 def test_health_and_ready_need_no_token(served: Served) -> None:
-    """Issue: per-service states, version, uptime."""
+    """Required: per-service states, version, uptime."""
     for path in ("/health", "/ready"):
         answer = served.http.get(path)
 
@@ -119,7 +119,7 @@ def test_health_and_ready_need_no_token(served: Served) -> None:
 
 
 def test_a_request_without_good_credentials_is_challenged(served: Served) -> None:
-    """Issue, bad input: no token 401 with WWW-Authenticate; wrong scope 403 insufficient_scope."""
+    """Bad input: no token 401 with WWW-Authenticate; wrong scope 403 insufficient_scope."""
     none = served.http.get("/api/v1/rounds")
     wrong = served.http.get("/api/v1/rounds", headers={"Authorization": "Bearer nonsense"})
     other = served.http.get("/api/v1/rounds", headers=served.staff("auditor"))
@@ -267,7 +267,7 @@ def test_a_round_with_a_bad_value_is_refused(served: Served, wish: dict[str, Any
 
 
 def test_a_closed_round_takes_no_more(served: Served) -> None:
-    """Issue, bad input: 409 ROUND_EXPIRED."""
+    """Bad input: 409 ROUND_EXPIRED."""
     number = served.ask_round().json()["round_number"]
     _, silo = served.register()
 
@@ -279,7 +279,7 @@ def test_a_closed_round_takes_no_more(served: Served) -> None:
 
 
 def test_a_budget_is_not_overspent(served: Served) -> None:
-    """Issue, bad input: 409 PRIVACY_BUDGET_EXCEEDED."""
+    """Bad input: 409 PRIVACY_BUDGET_EXCEEDED."""
     version = served.add_model(privacy_budget={"epsilon": 0.5, "delta": 1e-5}).json()["version"]
 
     asked = served.ask_round(base_version=version, privacy=GAUSSIAN | {"epsilon": 2.0})

@@ -180,7 +180,7 @@ def test_update_metadata_is_a_json_object(served: Served, metadata: str, status:
 def test_a_bad_update_is_refused_and_its_tensor_named(
     served: Served, body: bytes, tensor: str | None
 ) -> None:
-    """Issue, bad input: pickle, truncated, NaN, Inf, wrong shape; wrong, missing and malformed checksums."""
+    """Bad input: pickle, truncated, NaN, Inf, wrong shape; wrong, missing and malformed checksums."""
     number = served.ask_round().json()["round_number"]
     _, silo = served.register()
 

@@ -53,7 +53,7 @@ def test_a_range_beyond_the_model_is_told_its_size(services: Services, http: Fla
 def test_every_refused_update_has_its_entry(
     services: Services, http: FlaskClient, entries: Any, number: int, headers: dict[str, str], reason: str
 ) -> None:
-    """Issue, bad input: unknown round 404, and after each refusal one entry."""
+    """Bad input: unknown round 404, and after each refusal one entry."""
     federation = Federation(services, http)
     federation.add_model()
     federation.open_round()

@@ -67,7 +67,7 @@ def test_the_specified_tables_and_columns_are_there(engine: Engine) -> None:
 
 
 def test_sqlite_is_set_to_lose_nothing(sqlite_url: str) -> None:
-    """Issue: WAL, synchronous=FULL, foreign keys on."""
+    """Required: WAL, synchronous=FULL, foreign keys on."""
     engine = open_engine(sqlite_url, secure_delete=True)
     pragmas = ("journal_mode", "synchronous", "foreign_keys", "secure_delete")
 

@@ -82,7 +82,7 @@ def _carried_out(services: Services, kind: RequestType, client_id: str) -> Case:
         raise click.UsageError("there is no such client, or it was erased")
     desk = privacy_desk(services)
     case = desk.open(kind, subject, requested_by=_CONSOLE)
-    return desk.run(desk.approve(case.id, by=_CONSOLE).id)
+    return desk.run(desk.approve(case.id, by=_CONSOLE).id, patience_s=10.0)
 
 
 def _tell(case: Case, beside: dict[str, str | None], *, as_json: bool) -> None:

@@ -316,3 +316,16 @@ def test_nothing_is_opened_for_a_person_who_is_being_erased(house: House) -> Non
 def _text_of(path: Path) -> str:
     with ZipFile(path) as package:
         return "\n".join(package.read(name).decode() for name in package.namelist())
+
+
+@pytest.mark.parametrize("kind", ["access", "erasure"])
+def test_two_that_carry_out_the_same_request_at_once_see_it_through(house: House, kind: str) -> None:
+    """The officer's own call and the worker: one does it, the other waits for it, neither is told of a conflict."""
+    case = _opened(house, kind)
+    house.desk.approve(case.id, by=house.officer)
+
+    with ThreadPoolExecutor(4) as pool:
+        ended = list(pool.map(lambda _: house.desk.run(case.id, patience_s=10.0), range(4)))
+
+    assert [one.status for one in ended] == [Status.COMPLETED] * 4
+    assert house.event_types().count("intent.erase" if kind == "erasure" else "intent.export") == 2

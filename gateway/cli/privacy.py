@@ -48,7 +48,7 @@ def export(*, client_id: str, output: Path, as_json: bool) -> None:
 @click.argument("client_id")
 @_AS_JSON
 def erase(*, client_id: str, as_json: bool) -> None:
-    """Erase the person behind CLIENT_ID (Art. 17); exit 1 if something had to stay for now."""
+    """Erase the person behind CLIENT_ID (Art. 17); exit 1 if something must stay until a round has ended."""
     with open_console() as services:
         case = _carried_out(services, RequestType.ERASURE, client_id)
     _tell(case, {"receipt": case.receipt}, as_json=as_json)

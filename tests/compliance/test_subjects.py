@@ -42,6 +42,8 @@ def test_an_active_subject_and_nobody_can_be_held(engine: Engine, subject: str) 
         hold(conn, {subject, SYSTEM, UNPROVEN})
         hold(conn, set())
 
+        assert state_of(conn, subject) is SubjectState.ACTIVE
+
 
 def test_a_marked_subject_cannot_be_held(engine: Engine, subject: str) -> None:
     """RULES 18: from the mark on, every writer fails, also when the erasure is over."""

@@ -74,10 +74,19 @@ def evidence(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
             gateway.open_round(BARE)
             (folder / "since").write_text(gateway.checkpoint())
             receipt = gateway.submit(gateway.register(), 1)["receipt"]
-        home.bundle(folder / "bundle.zip")
         with home.stores() as services:
+            while sequencer_of(services).run_once():
+                pass  # the thread may have been stopped before the last entries
             (folder / "vkey").write_text(log_vkey(services))
+        home.bundle(folder / "bundle.zip")
+    newest, older = zipfile.ZipFile(folder / "bundle.zip").read("checkpoint").decode(), folder / "since"
+    later = _size(newest) - _size(older.read_text())
+    assert later >= 2, "the registration and the update come after the older checkpoint"
     return Evidence(folder / "bundle.zip", folder / "vkey", folder / "since", receipt)
+
+
+def _size(checkpoint: str) -> int:
+    return int(checkpoint.splitlines()[1])
 
 
 def test_a_sound_log_verifies(evidence: Evidence) -> None:
@@ -170,7 +179,7 @@ def test_an_older_log_shown_as_the_newest_is_found_by_a_newer_checkpoint(
     evidence: Evidence, tmp_path: Path
 ) -> None:
     """An old, perfectly signed bundle cannot hide what came after it from who holds a later checkpoint."""
-    old_size = int(evidence.since.read_text().splitlines()[1])
+    old_size = _size(evidence.since.read_text())
     old = evidence.changed(tmp_path / "old.zip", lambda e: e[:old_size], evidence.since.read_text())
     newest = tmp_path / "newest"
     newest.write_text(zipfile.ZipFile(evidence.bundle).read("checkpoint").decode())

@@ -32,10 +32,16 @@ class EventType(StrEnum):
     MODEL_PROMOTED = "model.promoted"
     MODEL_DOWNLOADED = "model.downloaded"
     ROUND_CREATED = "round.created"
+    ROUND_SELECTED = "round.selected"
+    ROUND_PAUSED = "round.paused"
+    ROUND_RESUMED = "round.resumed"
+    ROUND_EXTENDED = "round.extended"
     ROUND_CLOSED = "round.closed"
     ROUND_FROZEN = "round.frozen"
     ROUND_COMPLETED = "round.completed"
     ROUND_FAILED = "round.failed"
+    INTAKE_STOPPED = "intake.stopped"
+    INTAKE_RESUMED = "intake.resumed"
     UPDATE_ACCEPTED = "update.accepted"
     UPDATE_REFUSED = "update.refused"
     PRIVACY_REQUESTED = "privacy.requested"
@@ -49,6 +55,8 @@ class EventType(StrEnum):
     AUDIT_REVEALED = "audit.revealed"
     KEYS_ROTATED = "keys.rotated"
     LOG_SUCCEEDED = "log.succeeded"
+    BACKUP_CREATED = "backup.created"
+    BACKUP_RESTORED = "backup.restored"
     CERTIFICATE_RENEWED = "certificate.renewed"
     CERTIFICATE_FAILED = "certificate.failed"
     SIEM_DOWN = "siem.down"
@@ -111,6 +119,7 @@ _POLICY = (
 )
 _RELEASE = (
     "cohort_size cohort_mac accepted dropped num_updates result_version checksum sum_q2_bound sensitivity sigma "
+    "metric threshold base_metric model_metric "
     "gamma divisor coordinates distance accumulator sampler_version policy spend_stays"
 )
 _CERTIFICATE = "domains serial fingerprint issuer not_before not_after days_left key_type use"
@@ -154,6 +163,15 @@ EVENTS: Mapping[EventType, Event] = MappingProxyType(
         EventType.MODEL_PROMOTED: _staff("A model version was declared fit for use.", "checksum"),
         EventType.MODEL_DOWNLOADED: _taking_part("A client fetched a model version.", "checksum"),
         EventType.ROUND_CREATED: _staff("A training round was opened.", f"{_POLICY} policy"),
+        EventType.ROUND_SELECTED: _staff(
+            "A round drew its clients; under Poisson sampling their number is not told.",
+            "strategy eligible chosen reserves",
+        ),
+        EventType.ROUND_PAUSED: _staff("A round takes no updates until it is resumed."),
+        EventType.ROUND_RESUMED: _staff("A paused round takes updates again.", "deadline paused_s"),
+        EventType.ROUND_EXTENDED: _staff(
+            "A round's deadline was put off.", "deadline accepted min_clients extensions_left"
+        ),
         EventType.ROUND_CLOSED: _staff("A round takes no more updates.", "accepted"),
         EventType.ROUND_FROZEN: _staff(
             "The cohort, the policy and the reserved spend of a round were fixed.", f"{_POLICY} {_RELEASE}"
@@ -162,6 +180,8 @@ EVENTS: Mapping[EventType, Event] = MappingProxyType(
             "A round's aggregate was released as a new model version.", f"{_POLICY} {_RELEASE}"
         ),
         EventType.ROUND_FAILED: _staff("A round ended without a release.", f"{_POLICY} {_RELEASE} spend"),
+        EventType.INTAKE_STOPPED: _staff("The operator stopped the intake of every round."),
+        EventType.INTAKE_RESUMED: _staff("The operator opened the intake again."),
         EventType.UPDATE_ACCEPTED: _taking_part(
             "A client's update was checked and kept.", "update_id update_mac signed weight"
         ),
@@ -197,6 +217,13 @@ EVENTS: Mapping[EventType, Event] = MappingProxyType(
         ),
         EventType.LOG_SUCCEEDED: _staff(
             "This log goes on from another one, which ended at this tree.", "old_origin size root"
+        ),
+        EventType.BACKUP_CREATED: _staff(
+            "A backup of database and blobs was written.", "tables rows blobs checkpoint_size"
+        ),
+        EventType.BACKUP_RESTORED: _staff(
+            "A backup was restored; what was erased or spent since then stays so.",
+            "tables rows blobs erased_keys spends replayed checkpoint_size",
         ),
         EventType.CERTIFICATE_RENEWED: _staff("A TLS certificate was renewed.", _CERTIFICATE),
         EventType.CERTIFICATE_FAILED: _staff("A TLS certificate could not be renewed.", _CERTIFICATE),

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from gateway.errors import ConfigError
 
 PREFIX = "FLG_"
-LATER = ("QUEUE_URL", "CACHE_URL", "TRUSTED_ISSUERS")
+LATER = ("TRUSTED_ISSUERS",)
 
 
 def _setting(default: Any, doc: str, *, secret: bool = False) -> Any:
@@ -26,7 +26,33 @@ class Config:
     """The settings, each under its environment name without `FLG_` and in lower case."""
 
     database_url: str = _setting("sqlite:///./fl-gateway.db", "Main database (SQLAlchemy URL)", secret=True)
-    blob_url: str = _setting("file:./blobs", "Where updates and models are kept: `file:DIR`")
+    database_pool: int = _setting(
+        10, "Connections that a process keeps to PostgreSQL; as many again under load"
+    )
+    statement_timeout_s: float = _setting(60.0, "PostgreSQL ends a statement after this time")
+    blob_url: str = _setting(
+        "file:./blobs", "Where updates and models are kept: `file:DIR` or `s3://BUCKET/PREFIX`"
+    )
+    s3_endpoint_url: str = _setting("", "S3 endpoint of another make than Amazon's; empty: Amazon's")
+    s3_region: str = _setting("us-east-1", "S3 region")
+    s3_access_key_id: str = _setting("", "S3 access key id; empty: boto3's own search", secret=True)
+    s3_secret_access_key: str = _setting("", "S3 secret access key", secret=True)
+    s3_encryption: str = _setting("", "Encryption by the S3 server: empty, `AES256` or `aws:kms`")
+    s3_kms_key_id: str = _setting("", "Key of `aws:kms`; empty: the account's default")
+    model_download: str = _setting(
+        "proxy",
+        "How model bytes go out: `proxy`, `accel` (nginx sends the file) or `redirect` (presigned S3 URL)",
+    )
+    queue_url: str = _setting(
+        "", "RabbitMQ, `amqp://USER:PASSWORD@HOST/VHOST` or `amqps://…`; empty: the outbox table", secret=True
+    )
+    cache_url: str = _setting(
+        "", "Redis, `redis://…` or `rediss://…`; empty: memory of each process", secret=True
+    )
+    cache_ttl_s: int = _setting(3600, "How long a model's bytes stay in Redis")
+    cache_model_bytes: int = _setting(64 << 20, "Largest model that is kept in the cache")
+    webhook_url: str = _setting("", "Where each invitation is posted to; empty: clients ask for theirs")
+    webhook_secret: str = _setting("", "Key of the webhook's HMAC-SHA256 signature", secret=True)
     keystore_url: str = _setting(
         "sqlite:///./keys/subjects.db", "Key store, apart from the database", secret=True
     )
@@ -56,6 +82,7 @@ class Config:
     blob_grace_s: float = _setting(3600.0, "A blob that no row names is removed after this time")
     max_json_bytes: int = _setting(1 << 20, "Largest JSON body accepted")
     web_threads: int = _setting(16, "Request threads of a web process")
+    poll_threads: int = _setting(6, "Long polls at the same time; more get 503 with Retry-After")
     upload_threads: int = _setting(8, "Uploads at the same time; more get 503 with Retry-After")
     upload_grace_s: float = _setting(30.0, "After this time an upload must keep the least pace")
     upload_least_bytes_per_s: int = _setting(1024, "The least pace of an upload; a slower one gets 408")

@@ -102,6 +102,18 @@ class RoundExpired(Conflict):
     code, title = "ROUND_EXPIRED", "The round takes no more updates"
 
 
+class RoundPaused(Conflict):
+    """The operator halted the round's intake for a while."""
+
+    code, title = "ROUND_PAUSED", "The round is paused: send the update again later"
+
+
+class NotInvited(Conflict):
+    """The round chose its clients, and this one is not among them."""
+
+    code, title = "NOT_INVITED", "The round did not choose this client"
+
+
 class RoundOpen(Conflict):
     """The lineage has an open round already."""
 
@@ -197,6 +209,17 @@ class Busy(GatewayError):
     def headers(self) -> Mapping[str, str]:
         """When to come again."""
         return {"Retry-After": "2"}
+
+
+class IntakeStopped(Busy):
+    """The operator stopped all intake."""
+
+    code, title = "INTAKE_STOPPED", "The operator has stopped all intake"
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """When to come again: it takes a person to open it."""
+        return {"Retry-After": "60"}
 
 
 class LogBehind(Busy):

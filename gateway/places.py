@@ -14,7 +14,7 @@ from compliance.places import ErasedCount, ExportFile
 from gateway.rounds.record import RoundStatus, UpdateStatus
 from gateway.services import Services
 from gateway.storage.database import reading
-from gateway.tables import client_updates, clients, idempotency_keys, rounds, tokens
+from gateway.tables import client_updates, clients, idempotency_keys, invitations, rounds, tokens
 
 
 def erased_tables() -> set[str]:
@@ -211,6 +211,7 @@ def _rows_of(subject: str) -> tuple[tuple[Any, ColumnElement[bool]], ...]:
     return (
         (idempotency_keys, idempotency_keys.c.client_id.in_(own)),
         (tokens, tokens.c.client_id.in_(own)),
+        (invitations, invitations.c.client_id.in_(own)),
         (clients, clients.c.subject_id == subject),
     )
 

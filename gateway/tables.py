@@ -43,7 +43,10 @@ clients = Table(
     Column("registered_at", UtcDateTime, nullable=False, info=personal("access", "since when it takes part")),
     Column("last_seen_at", UtcDateTime, info=personal("access", "whether it is still there")),
     Index("clients_subject", "subject_id"),
+    Column("last_chosen_at", UtcDateTime, info=personal("contribution", "when a round last chose it")),
     Index("clients_name", "name_index"),
+    Index("clients_eligible", "status", "role", "last_seen_at"),
+    Index("clients_age", "registered_at", "client_id"),
 )
 
 tokens = Table(
@@ -122,6 +125,11 @@ rounds = Table(
     Column("frozen_at", UtcDateTime, info=impersonal("when the cohort was fixed")),
     Column("ledger_id", Id, info=impersonal("its line in the privacy ledger")),
     Column("failure", String(64), info=impersonal("why it failed, a code")),
+    Column("selection", Json, info=impersonal("how clients are chosen; null: all may come")),
+    Column("acceptance", Json, info=impersonal("what the new model must reach; null: nothing")),
+    Column("paused_at", UtcDateTime, info=impersonal("since when it is paused")),
+    Column("extension_s", Integer, info=impersonal("by how much the deadline may be put off")),
+    Column("extensions_left", Integer, info=impersonal("how often still")),
     Index("rounds_lineage_status", "model_id", "status"),
     Index("rounds_status", "status"),
 )
@@ -153,6 +161,41 @@ client_updates = Table(
     Index("client_updates_client", "client_id"),
     Index("client_updates_round_status", "round_id", "status"),
     Index("client_updates_blob", "blob_id"),
+)
+
+invitations = Table(
+    "invitations",
+    metadata,
+    Column("invitation_id", Id, primary_key=True, info=personal("contribution", "names it, at random")),
+    Column(
+        "round_id",
+        Integer,
+        ForeignKey("rounds.round_id"),
+        nullable=False,
+        info=personal("contribution", "the round that chose the client"),
+    ),
+    Column("client_id", Id, nullable=False, info=personal("identifier", "whom the round chose")),
+    Column("rank", Integer, nullable=False, info=personal("contribution", "place in the draw")),
+    Column(
+        "status",
+        String(16),
+        nullable=False,
+        info=personal("contribution", "reserve, invited, replaced or withdrawn"),
+    ),
+    Column("created_at", UtcDateTime, nullable=False, info=personal("contribution", "when it was drawn")),
+    Column("invited_at", UtcDateTime, info=personal("contribution", "when the client was asked")),
+    Column("delivered_at", UtcDateTime, info=personal("contribution", "when the webhook took it")),
+    UniqueConstraint("round_id", "client_id", name="invitations_once"),
+    Index("invitations_client", "client_id", "status"),
+    Index("invitations_round", "round_id", "status", "rank"),
+)
+
+switches = Table(
+    "switches",
+    metadata,
+    Column("name", String(32), primary_key=True, info=impersonal("what it switches, such as the intake")),
+    Column("is_on", Boolean, nullable=False, info=impersonal("its position")),
+    Column("changed_at", UtcDateTime, nullable=False, info=impersonal("since when")),
 )
 
 privacy_ledger = Table(

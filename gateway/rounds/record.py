@@ -46,7 +46,7 @@ OPEN_STATUSES = tuple(status.value for status in RoundStatus if status.is_open)
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One round. `policy` is the aggregation policy's JSON.
+    """One round. `policy` is the aggregation policy's JSON, `selection` None where every client may come.
 
     `cohort` is the frozen update ids in order, read by `open_rounds` and `lock_round` alone.
     """
@@ -70,6 +70,11 @@ class Round:
     cohort: tuple[str, ...]
     ledger_id: str | None
     failure: str | None
+    selection: dict[str, Any] | None = None
+    acceptance: dict[str, Any] | None = None
+    paused_at: datetime | None = None
+    extension_s: int | None = None
+    extensions_left: int | None = None
 
 
 def find_round(conn: Connection, round_number: int) -> Round:
@@ -165,4 +170,9 @@ def _round(row: Mapping[Any, Any]) -> Round:
         cohort=tuple(row.get("cohort") or ()),
         ledger_id=row["ledger_id"],
         failure=row["failure"],
+        selection=row["selection"],
+        acceptance=row["acceptance"],
+        paused_at=row["paused_at"],
+        extension_s=row["extension_s"],
+        extensions_left=row["extensions_left"],
     )

@@ -37,7 +37,7 @@ def test_a_secret_may_come_from_a_file(tmp_path: Path) -> None:
         ({"FLG_TRUSTED_PROXY": "perhaps"}, "FLG_TRUSTED_PROXY"),
         ({"FLG_MASTER_KEY": "a", "FLG_MASTER_KEY_FILE": "b"}, "keep one"),
         ({"FLG_MASTER_KEY_FILE": "/nowhere/at/all"}, "cannot be read"),
-        ({"FLG_QUEUE_URL": "amqp://localhost"}, "FLG_QUEUE_URL is not carried out"),
+        ({"FLG_TRUSTED_ISSUERS": "[]"}, "FLG_TRUSTED_ISSUERS is not carried out"),
     ],
 )
 def test_a_wrong_setting_is_named(environ: dict[str, str], said: str) -> None:

@@ -2,7 +2,7 @@
 # Only `test` and `check` need Debian packages (deploy/debian-packages.txt).
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-tests demo lint format docs test check bench constraints
+.PHONY: help setup setup-tests demo lint format docs test soak check bench constraints
 
 BIN := .venv/bin
 JOBS ?= 2
@@ -36,6 +36,10 @@ docs: setup ## write the tables of docs/ that are made from the code
 
 test: setup-tests ## all tests with branch coverage, documentation included
 	$(BIN)/pytest -n $(JOBS) --dist worksteal --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
+
+SOAK_ARGS ?=
+soak: setup-tests ## kill and halt every part, 20 times each: about an hour and a half
+	@$(BIN)/python tests/soak.py $(SOAK_ARGS)
 
 check: ## exactly what CI runs
 	@.ci/run

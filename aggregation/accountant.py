@@ -7,6 +7,7 @@ delta.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
@@ -180,7 +181,7 @@ def _privacy_loss(spent: Sequence[Mechanism], finest: float = _PLD_INTERVAL) -> 
     """The composed privacy loss distribution, rounded pessimistically."""
     from dp_accounting.pld import privacy_loss_distribution as pld  # 1.4 s: only where sampling needs it
 
-    sampled = [mechanism for mechanism in spent if mechanism.sampling_rate < 1]
+    sampled = [mechanism for mechanism in _merged(spent) if mechanism.sampling_rate < 1]
     mu = _full_mu(spent)
     interval = max(finest, _least_interval(spent))
     losses = [
@@ -197,6 +198,14 @@ def _privacy_loss(spent: Sequence[Mechanism], finest: float = _PLD_INTERVAL) -> 
     for loss in losses[1:]:
         total = total.compose(loss)
     return total
+
+
+def _merged(spent: Sequence[Mechanism]) -> list[Mechanism]:
+    """One mechanism for all those of the same noise and rate: a ledger has a line a round, most of them alike."""
+    counts: Counter[tuple[float, float]] = Counter()
+    for mechanism in spent:
+        counts[mechanism.noise_multiplier, mechanism.sampling_rate] += mechanism.count
+    return [Mechanism(z, rate, count) for (z, rate), count in counts.items()]
 
 
 def _least_interval(spent: Sequence[Mechanism]) -> float:

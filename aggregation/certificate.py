@@ -11,13 +11,16 @@ from dataclasses import dataclass, fields
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """How a model came about; the fields of the noise are None in a release that claims no epsilon."""
+    """How a model came about; the fields of the noise are None in a release that claims no epsilon.
+
+    `count` is None where the cohort was sampled: the claim needs that nobody learns its size.
+    """
 
     policy: str
     rule: str
     mechanism: str
     unit: str
-    count: int
+    count: int | None
     divisor: str
     coordinates: int
     sensitivity: int | None = None
@@ -29,6 +32,7 @@ class Certificate:
     distance: str | None = None
     accumulator: str | None = None
     sampler_version: str | None = None
+    sampling_rate: str | None = None
 
     def details(self) -> dict[str, str | int]:
         """The public facts, for the entry's details."""

@@ -14,20 +14,26 @@ from aggregation.wire import Array
 
 PIECE_ELEMENTS = 8192
 """A piece fits the first-level cache in float64, and is short enough that no BLAS uses threads for it."""
+_AT_ONCE = 4
 
 
 def square_sum(block: Array) -> float:
     """The sum of squares of a block; NaN or infinite if an element is, or if a float64 square overflows."""
     flat = block.reshape(-1)
-    wide = np.empty(0 if flat.dtype == np.float64 else min(PIECE_ELEMENTS, flat.size))
+    whole = flat.size - flat.size % PIECE_ELEMENTS
     total = 0.0
-    for start in range(0, flat.size, PIECE_ELEMENTS):
-        piece = flat[start : start + PIECE_ELEMENTS]
-        if wide.size:
-            np.copyto(wide[: piece.size], piece)
-            piece = wide[: piece.size]
-        total += float(np.dot(piece, piece))
-    return total
+    for start in range(0, whole, _AT_ONCE * PIECE_ELEMENTS):
+        pieces = flat[start : min(start + _AT_ONCE * PIECE_ELEMENTS, whole)].reshape(-1, PIECE_ELEMENTS)
+        for squares in _squares(pieces):
+            total += squares
+    return total if whole == flat.size else total + _squares(flat[whole:].reshape(1, -1))[0]
+
+
+def _squares(pieces: Array) -> list[float]:
+    """The sum of squares of each row; several rows a call, since other threads wait between calls."""
+    wide = pieces.astype(np.float64, copy=False)
+    found: list[float] = np.vecdot(wide, wide).tolist()
+    return found
 
 
 def l2_norm(tensors: Mapping[str, Array]) -> float:

@@ -18,7 +18,7 @@ from aggregation.errors import DuplicateUpdate, PolicyError, TooFewUpdates
 from aggregation.grid import Grid, quantise
 from aggregation.header import read_layout
 from aggregation.noise import noise_block
-from aggregation.policy import Policy, Unit, Weights
+from aggregation.policy import MAX_CLIENTS, Policy, Unit, Weights
 from aggregation.wire import Array, ReadAt, Schema, Slot, read_block
 
 
@@ -77,8 +77,8 @@ class Combiner(Protocol):
 
 def open_cohort(policy: Policy, schema: Schema, updates: Sequence[UpdateSource]) -> Cohort:
     """The updates in the order of their ids, each once, each with the model's tensors, and enough of them."""
-    if len(updates) < policy.min_clients:
-        raise TooFewUpdates(len(updates), policy.min_clients)
+    if len(updates) < policy.fewest_updates:
+        raise TooFewUpdates(len(updates), policy.fewest_updates)
     ordered = sorted(updates, key=lambda update: update.update_id)
     for first, second in pairwise(ordered):
         if first.update_id == second.update_id:
@@ -111,8 +111,9 @@ class NoisedMean:
 
     @property
     def accumulator(self) -> np.dtype[Any]:
-        """The integer type of the sums, chosen by planned numbers."""
-        return self.grid.accumulator(max(self.policy.planned_clients, len(self.cohort)))
+        """The integer type of the sums, chosen by planned numbers; it tells nothing of a sampled cohort."""
+        most = MAX_CLIENTS if self.policy.is_sampled else self.policy.planned_clients
+        return self.grid.accumulator(max(most, len(self.cohort)))
 
     def combine(self, place: Place) -> Combined:
         """The noised sum of one block; each update's share of its sum of squares beside it."""

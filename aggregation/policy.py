@@ -20,6 +20,7 @@ MIN_NORM = 1e-9
 MAX_NOISE_MULTIPLIER = 1000.0
 MAX_CLIENTS = 1_000_000
 MAX_RECORDS = 2**40
+MIN_SAMPLING_RATE, MAX_SAMPLING_RATE = 1e-5, 1 - 1e-5
 
 
 class Rule(StrEnum):
@@ -71,6 +72,7 @@ class Policy:
     delta: float | None = None
     planned_records: int | None = None
     silo_norm: float | None = None
+    sampling_rate: float | None = None
 
     def __post_init__(self) -> None:
         _check_counts(self)
@@ -79,11 +81,23 @@ class Policy:
             _check_gaussian(self)
         else:
             _check_without_noise(self)
+        if self.sampling_rate is not None:
+            _check_sampled(self)
 
     @property
     def is_noised(self) -> bool:
         """Whether a release under this policy may claim an epsilon."""
         return self.mechanism is NoiseKind.GAUSSIAN
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether the cohort is a Poisson sample: its size is as secret as who is in it (RULES 12)."""
+        return self.sampling_rate is not None
+
+    @property
+    def fewest_updates(self) -> int:
+        """The fewest updates that make a model: none under sampling, where an empty cohort is pure noise."""
+        return 0 if self.is_sampled else self.min_clients
 
     @property
     def silo_radius(self) -> float:
@@ -93,8 +107,13 @@ class Policy:
         return (self.clip_norm or 0.0) * (self.planned_records or 0)
 
     def canonical(self) -> bytes:
-        """RFC 8785 JSON of all fields; floats travel as strings that read back exactly."""
+        """RFC 8785 JSON of all fields; floats travel as strings that read back exactly.
+
+        A policy without sampling has no member `sampling_rate`, so that digests of older policies stay.
+        """
         values = {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
+        if self.sampling_rate is None:
+            del values["sampling_rate"]
         return json.dumps(values, sort_keys=True, separators=(",", ":")).encode()
 
     def digest(self) -> str:
@@ -105,8 +124,9 @@ class Policy:
     def from_canonical(cls, canonical: bytes | str) -> Policy:
         """The policy that `canonical` wrote."""
         values: dict[str, Any] = json.loads(canonical)
-        for name in ("server_lr", "clip_norm", "noise_multiplier", "delta", "silo_norm"):
-            values[name] = None if values[name] is None else float(values[name])
+        for name in ("server_lr", "clip_norm", "noise_multiplier", "delta", "silo_norm", "sampling_rate"):
+            if values.get(name) is not None:
+                values[name] = float(values[name])
         values["rule"] = Rule(values["rule"])
         values["weights"] = Weights(values["weights"])
         values["mechanism"] = NoiseKind(values["mechanism"])
@@ -121,7 +141,7 @@ def _plain(value: Any) -> str | int | None:
 def _check_counts(policy: Policy) -> None:
     _within("planned_clients", policy.planned_clients, 1, MAX_CLIENTS)
     _within("min_clients", policy.min_clients, 1, MAX_CLIENTS)
-    if policy.min_clients > policy.planned_clients:
+    if policy.min_clients > policy.planned_clients and not policy.is_sampled:
         raise PolicyError("min_clients", "is above planned_clients", "give at most planned_clients")
 
 
@@ -184,6 +204,15 @@ def _check_without_noise(policy: Policy) -> None:
         "silo_norm",
         why="belongs to mechanism gaussian",
     )
+
+
+def _check_sampled(policy: Policy) -> None:
+    """Sampling whole clients amplifies the privacy of clients alone (decision 0064)."""
+    _within("selection.sampling_rate", policy.sampling_rate, MIN_SAMPLING_RATE, MAX_SAMPLING_RATE)
+    if policy.mechanism is not NoiseKind.GAUSSIAN:
+        _refuse("privacy.mechanism", "is none with strategy poisson", "use gaussian, or strategy random")
+    if policy.unit is not Unit.CLIENT:
+        _refuse("privacy.unit", "is record with strategy poisson", "use unit client, or strategy random")
 
 
 def _without(policy: Policy, *names: str, why: str) -> None:

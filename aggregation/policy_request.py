@@ -31,12 +31,12 @@ def policy_from_request(
     body: Mapping[str, Any],
     *,
     coordinates: int,
-    sampling_rate: float = 1.0,
+    sampling_rate: float | None = None,
 ) -> Policy:
     """The policy of a round request; other members of the body are not looked at.
 
-    `coordinates` is the model's number of float elements (`wire.dimension`). A wished `epsilon` becomes the
-    smallest noise multiplier that keeps it for this one round.
+    `coordinates` is the model's number of float elements (`wire.dimension`), `sampling_rate` that of a Poisson
+    cohort. A wished `epsilon` becomes the smallest noise multiplier that keeps it for this one round.
     """
     aggregation = _object(body, "aggregation", _AGGREGATION)
     privacy = _object(body, "privacy", _PRIVACY)
@@ -52,10 +52,11 @@ def policy_from_request(
         mechanism=mechanism,
         unit=_choice(privacy, "privacy.unit", Unit, Unit.CLIENT),
         clip_norm=_number(privacy, "privacy.clip_norm"),
-        noise_multiplier=_noise_multiplier(privacy, coordinates, sampling_rate),
+        noise_multiplier=_noise_multiplier(privacy, coordinates, sampling_rate or 1.0),
         delta=_number(privacy, "privacy.delta"),
         planned_records=_count(privacy, "privacy.planned_records"),
         silo_norm=_number(privacy, "privacy.silo_norm"),
+        sampling_rate=sampling_rate,
     )
 
 

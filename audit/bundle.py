@@ -6,7 +6,7 @@ Nothing is repaired, judged or signed here; `audit.verify` judges. Equal content
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
@@ -62,11 +62,21 @@ def write_bundle(conn: Connection, target: Path | BinaryIO, vkey: str) -> int:
         raise NoCheckpoint(
             "the log has no signed checkpoint yet: run the sequencer (fl-gateway sequence) first"
         )
+    return write_entries(target, published.note, vkey, _pages(conn))
+
+
+def write_entries(target: Path | BinaryIO, note: str, vkey: str, pages: Iterable[Sequence[bytes]]) -> int:
+    """Write a bundle of these canonical entries, which come in order; returns their number."""
+    count = 0
     with ZipFile(target, "w", ZIP_DEFLATED) as archive:
         archive.writestr(_member(README), _README)
-        archive.writestr(_member(CHECKPOINT), published.note)
+        archive.writestr(_member(CHECKPOINT), note)
         archive.writestr(_member(VKEY), f"{vkey}\n")
-        return _write_entries(conn, archive)
+        with archive.open(_member(ENTRIES), "w", force_zip64=True) as stream:
+            for page in pages:
+                stream.write(b"".join(entry + b"\n" for entry in page))
+                count += len(page)
+    return count
 
 
 def export_bundle(
@@ -91,14 +101,12 @@ def export_bundle(
         return write_bundle(conn, target, vkey)
 
 
-def _write_entries(conn: Connection, archive: ZipFile) -> int:
+def _pages(conn: Connection) -> Iterator[list[bytes]]:
     end = tree_size(conn)  # on PostgreSQL later pages would see later entries
-    count, after = 0, None
-    with archive.open(_member(ENTRIES), "w", force_zip64=True) as stream:
-        while page := [entry for entry in read_entries(conn, after, _PAGE) if entry.seq < end]:
-            stream.write(b"".join(entry.canonical + b"\n" for entry in page))
-            count, after = count + len(page), page[-1].seq
-    return count
+    after = None
+    while page := [entry for entry in read_entries(conn, after, _PAGE) if entry.seq < end]:
+        yield [entry.canonical for entry in page]
+        after = page[-1].seq
 
 
 def _member(name: str) -> ZipInfo:

@@ -85,6 +85,11 @@ class NoteVerifier:
         self._key_id = _key_id(name, key.public_bytes_raw())
 
     @classmethod
+    def of(cls, name: str, public: bytes) -> NoteVerifier:
+        """The verifier of a log's name and its raw public key."""
+        return cls(name, Ed25519PublicKey.from_public_bytes(public))
+
+    @classmethod
     def parse(cls, vkey: str) -> NoteVerifier:
         """The verifier of a key text; raises BadKey."""
         parts = vkey.strip().split("+", 2)
@@ -104,6 +109,10 @@ class NoteVerifier:
     def vkey(self) -> str:
         """The key text."""
         return f"{self.name}+{self._key_id.hex()}+{_encode(_ED25519 + self._key.public_bytes_raw())}"
+
+    def named(self, name: str) -> NoteVerifier:
+        """The same key under another log's name: a gateway signs with one key before and after a succession."""
+        return NoteVerifier(name, self._key)
 
     def verify(self, note: str) -> str:
         """The text of a note that this key signed; raises BadNote or BadSignature.

@@ -95,7 +95,7 @@ class LogShrunk(AuditError):
     def __init__(self, size: int, signed_size: int) -> None:
         super().__init__(
             f"the log holds {size} entries, but a tree of {signed_size} was signed: nothing is signed "
-            "any more. Replay the missing entries from a bundle, or open a new origin (docs/audit-log.md)."
+            "any more. Restore the missing entries from a bundle, or let the log end (docs/backup.md)."
         )
         self.size = size
         self.signed_size = signed_size
@@ -112,6 +112,19 @@ class LogForked(AuditError):
             "signed any more. Verify a bundle against the last good checkpoint to find the first bad entry."
         )
         self.signed_size = signed_size
+
+
+class NotSucceeded(AuditError):
+    """The signer's memory says that this log succeeds another one, and its first entry does not say so."""
+
+    code = "LOG_NOT_SUCCEEDED"
+
+    def __init__(self, old_origin: str) -> None:
+        super().__init__(
+            f"the state says that this log succeeds the log {old_origin!r}, but its first entry is no "
+            "log.succeeded of that: nothing is signed. Restore the backup again (docs/backup.md)."
+        )
+        self.old_origin = old_origin
 
 
 class OriginChanged(AuditError):

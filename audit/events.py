@@ -112,7 +112,7 @@ _ANYWHERE = (
     "reason status method route scope count counts window_s first_at last_at case_id round_number model_id "
     "model_version policy_hash size_bytes version duration_ms attempts grant role"
 )
-_BUDGET = "epsilon epsilon_spent epsilon_budget delta"
+_BUDGET = "epsilon epsilon_spent epsilon_if_cohort_known epsilon_budget delta"
 _POLICY = (
     f"{_BUDGET} planned_clients min_clients deadline selection rule weights server_lr mechanism unit "
     "clip_norm noise_multiplier sampling_rate planned_records silo_norm adjacency base_version privacy"
@@ -216,7 +216,7 @@ EVENTS: Mapping[EventType, Event] = MappingProxyType(
             "A signing key or the master key was replaced.", "use old_kid new_kid"
         ),
         EventType.LOG_SUCCEEDED: _staff(
-            "This log goes on from another one, which ended at this tree.", "old_origin size root"
+            "This log goes on from another one, which ended at this tree.", "old_origin size root origin"
         ),
         EventType.BACKUP_CREATED: _staff(
             "A backup of database and blobs was written.", "tables rows blobs checkpoint_size"

@@ -17,19 +17,21 @@ from sqlalchemy.exc import IntegrityError
 
 from audit.checkpoint import NoteSigner, SignedTree
 from audit.crash import CrashPoint, no_crash
-from audit.entry import FIRST_PREV, Entry, place
+from audit.entry import FIRST_PREV, Entry, parse_entry, place
 from audit.errors import (
     AuditError,
     BadPending,
     LogForked,
     LogShrunk,
+    NotSucceeded,
     OriginChanged,
     StateConflict,
     TilesDamaged,
 )
 from audit.reading import reading
-from audit.store import StoredCheckpoint, entry_at, newest_checkpoint, tree_size
-from audit.tables import audit_checkpoints, audit_log, audit_pending, audit_subjects
+from audit.store import StoredCheckpoint, entry_at, insert_entries, newest_checkpoint, tree_size
+from audit.succession import succeeded_tree
+from audit.tables import audit_checkpoints, audit_pending
 from audit.tree import TileKey, TreeSource, grow, root, write_tiles
 
 _LEADER = 0x666C_675F_7365_71  # PostgreSQL's advisory lock of the one sequencer
@@ -43,6 +45,9 @@ class CheckpointState(Protocol):
 
     def advance_checkpoint(self, expected: SignedTree | None, new: SignedTree) -> None:
         """Remember a larger tree; raises StateConflict if the last one is not the expected one."""
+
+    def predecessor(self) -> SignedTree | None:
+        """The last tree of the log that this one succeeds, or None if it is the first (RULES 20)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +76,7 @@ class Sequencer:
         self._signer = signer
         self._state = state
         self._clock = clock
-        self._batch = batch
+        self.batch = batch
         self._crash = crash
         self._sure_of: SignedTree | None = None  # the last tree whose history this process has checked
 
@@ -98,7 +103,7 @@ class Sequencer:
         query = select(audit_pending.c.id, audit_pending.c.body)
         order = (audit_pending.c.created_at, audit_pending.c.id)
         size = tree_size(conn)  # before the rows: whoever takes them from us meanwhile moves it
-        rows = conn.execute(query.order_by(*order).limit(self._batch)).all()
+        rows = conn.execute(query.order_by(*order).limit(self.batch)).all()
         if not rows:
             return None
         last = entry_at(conn, size - 1) if size else None
@@ -114,19 +119,13 @@ class Sequencer:
 
     def _commit(self, batch: _Batch) -> bool:
         """Write a batch in one transaction, unless another sequencer leads or was faster."""
-        rows = [_log_row(entry) for entry in batch.entries]
-        subjects = [
-            {"key_id": key, "seq": entry.seq}
-            for entry in batch.entries
-            for key in sorted({sealed.key for sealed in entry.sealed()})
-        ]
+        ids = [entry.id for entry in batch.entries]
         with self._engine.begin() as conn:
             if not _leads(conn) or tree_size(conn) != batch.size:
                 return False
-            conn.execute(insert(audit_log), rows)
-            conn.execute(insert(audit_subjects), subjects)
+            insert_entries(conn, batch.entries)
             write_tiles(conn, batch.tiles)
-            conn.execute(delete(audit_pending).where(audit_pending.c.id.in_([row["id"] for row in rows])))
+            conn.execute(delete(audit_pending).where(audit_pending.c.id.in_(ids)))
         return True
 
     def _sign_if_needed(self) -> None:
@@ -158,6 +157,8 @@ class Sequencer:
             raise LogShrunk(size, max(signed_sizes))
         if size == 0 or (last == self._sure_of and signed_sizes == [size, size]):
             return None, published
+        if last is None and (old := self._state.predecessor()) and _succeeded(conn) != old:
+            raise NotSucceeded(old.origin)
         for known in (last, published):
             if known and _root(conn, known.size) != known.root:
                 raise LogForked(known.size)
@@ -195,15 +196,10 @@ def _placed(entry_id: str, body: str, seq: int, prev: str) -> Entry:
     return entry
 
 
-def _log_row(entry: Entry) -> dict[str, object]:
-    return {
-        "seq": entry.seq,
-        "id": entry.id,
-        "canonical": entry.canonical.decode(),
-        "leaf_hash": entry.leaf(),
-        "event_type": entry.event_type,
-        "time": entry.time,
-    }
+def _succeeded(conn: Connection) -> SignedTree | None:
+    """What the first entry says of a log before this one."""
+    first = entry_at(conn, 0)
+    return succeeded_tree(parse_entry(first.canonical)) if first else None
 
 
 def _leads(conn: Connection) -> bool:

@@ -120,6 +120,8 @@ class _Judge:
         self._checks.append("the Merkle root of the entries is the signed one")
         for old in self._examination.olds:
             self._checks.append(f"the first {old.size} entries are those of the older checkpoint")
+        self._checks += self._examination.succession()
+        self._examination.judge_strangers()
         self.remarks += self._examination.remarks()
 
     def _judge_receipts(self, keys: ReceiptKeys | None, now: datetime) -> None:

@@ -16,6 +16,7 @@ from audit.canonical import JsonValue
 from audit.entry import Draft
 from audit.events import EventType, Phase
 from audit.reading import reading
+from audit.writing import writing
 from compliance.cases import Case, Status, change_case, move_details, read_case
 from compliance.errors import CaseChanged, NotNow
 from compliance.holds import active_holds
@@ -92,7 +93,8 @@ class Erasures:
         start = self._draft(EventType.PRIVACY_MOVED, **move_details(case, Status.RUNNING))
         stop = self._draft(EventType.PRIVACY_MOVED, **move_details(case, Status.ON_HOLD))
         before = self._before(case.subject_id)
-        with self._parts.engine.begin() as conn:
+
+        def write(conn: Connection) -> None:
             if self._is_held(conn, case):
                 change_case(conn, case, status=Status.ON_HOLD.value)
                 self._parts.worker_journal.write(conn, stop)
@@ -101,6 +103,8 @@ class Erasures:
                 facts = {"status": Status.RUNNING.value, "intent_id": intent.id, "before": before}
                 change_case(conn, case, **facts)
                 self._parts.worker_journal.write(conn, intent, start)
+
+        writing(self._parts.engine, write)
         return self._read(case)
 
     def _is_held(self, conn: Connection, case: Case) -> bool:
@@ -131,11 +135,14 @@ class Erasures:
             self._draft(EventType.PRIVACY_MOVED, **move_details(case, Status.COMPLETED)),
         )
         done = {"status": Status.COMPLETED.value, "finished_at": self._parts.now(), "last_error": None}
+
+        def write(conn: Connection) -> None:
+            change_case(conn, case, receipt=receipt, attempts=case.attempts + 1, **done)
+            mark_erased(conn, case.subject_id)
+            self._parts.worker_journal.write(conn, *drafts)
+
         try:
-            with self._parts.engine.begin() as conn:
-                change_case(conn, case, receipt=receipt, attempts=case.attempts + 1, **done)
-                mark_erased(conn, case.subject_id)
-                self._parts.worker_journal.write(conn, *drafts)
+            writing(self._parts.engine, write)
         except CaseChanged:  # another worker ran it too, and was first
             return self._read(case)
         return self._read(case)

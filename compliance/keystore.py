@@ -89,6 +89,12 @@ class KeyStore:
         with reading(self.engine) as conn:
             return [_key_row(row) for row in conn.execute(query.order_by(subject_keys.c.created_at))]
 
+    def subjects(self) -> list[str]:
+        """Everybody who has, or had, a key that was not destroyed; also `system` and `unproven`."""
+        query = select(subject_keys.c.subject).distinct().order_by(subject_keys.c.subject)
+        with reading(self.engine) as conn:
+            return list(conn.execute(query).scalars())
+
     def subject_of(self, key_id: str) -> str | None:
         """Whose key it is, or None if it was destroyed or never was."""
         query = select(subject_keys.c.subject).where(subject_keys.c.key_id == key_id)

@@ -21,12 +21,20 @@ _TRUST = {
         "A person with several records is not covered."
     ),
 }
+_SAMPLED = (
+    "Epsilon counts on the server's secret Poisson sampling: it holds only against readers who cannot see who took "
+    "part, in the database, the log or the traffic. Against all others epsilon_if_cohort_known holds.",
+)
 _NO_CLAIM = "This rule has no proof of differential privacy: no epsilon is claimed."
 
 
 @dataclass(frozen=True, slots=True)
 class ReleaseFacts:
-    """What the ledger says of a model version; numbers are decimal strings, None where nothing is claimed."""
+    """What the ledger says of a model version; numbers are decimal strings, None where nothing is claimed.
+
+    `selection` and `sampling_rate` are those of the round that made it. `epsilon_if_cohort_known` leaves out what
+    Poisson sampling earned, in this round and before; it equals `epsilon` where no round sampled.
+    """
 
     model_id: str
     version: str
@@ -36,7 +44,14 @@ class ReleaseFacts:
     mechanism: str
     adjacency: str
     planned_clients: int
-    sampling: str = "none"
+    selection: str = "all"
+    sampling_rate: str | None = None
+    epsilon_if_cohort_known: str | None = None
+
+    @property
+    def is_amplified(self) -> bool:
+        """Whether sampling made the claim smaller than it would otherwise be."""
+        return self.epsilon_if_cohort_known not in (None, self.epsilon)
 
 
 def release_report(facts: ReleaseFacts) -> dict[str, Any]:
@@ -51,9 +66,11 @@ def release_report(facts: ReleaseFacts) -> dict[str, Any]:
         "mechanism": facts.mechanism,
         "adjacency": facts.adjacency,
         "planned_clients": facts.planned_clients,
-        "sampling": facts.sampling,
+        "selection": facts.selection,
+        "sampling_rate": facts.sampling_rate,
+        "epsilon_if_cohort_known": facts.epsilon_if_cohort_known if claims else None,
         "trust": _TRUST.get(facts.unit, "") if claims else _NO_CLAIM,
-        "not_covered": list(_NOT_COVERED),
+        "not_covered": [*_NOT_COVERED, *(_SAMPLED if claims and facts.is_amplified else ())],
     }
 
 

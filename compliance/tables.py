@@ -92,6 +92,8 @@ privacy_requests = Table(
     ),
     Column("finished_at", UtcDateTime, nullable=True, info=impersonal("when the request was closed")),
     Index("ix_privacy_requests_open", "status", "due_at"),
+    Index("ix_privacy_requests_unswept", "type", "status", "swept_at"),
+    Index("ix_privacy_requests_packages", "package_expires_at"),
 )
 
 privacy_holds = Table(

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes this checkout ready to run: .venv from constraints.txt, every file checked by its hash.
-# With --tests also Debian's packages in deploy/debian-packages.txt. Run again, it does only what is missing.
+# With --tests also Debian's packages in deploy/debian-packages.txt, and an S3 server from npm. Run again, it does
+# only what is missing.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -55,7 +56,9 @@ missing_packages() {
   local package
   while read -r package _; do
     [[ -z $package || $package == \#* ]] && continue
-    [[ $(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null) == installed ]] || echo "$package"
+    [[ $(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null) == installed ]] && continue
+    [[ $package == npm ]] && command -v npm >/dev/null && continue # it came with another Node.js
+    echo "$package"
   done <deploy/debian-packages.txt
 }
 
@@ -100,6 +103,18 @@ prepare_tests() {
   local missing
   mapfile -t missing < <(missing_packages)
   [[ ${#missing[@]} -eq 0 ]] || install_packages "${missing[@]}"
+  prepare_s3rver
+}
+
+# The S3 server that checks signatures: from its lock file, every package checked by its hash, no script of theirs run.
+prepare_s3rver() {
+  local folder=tests/services/s3rver
+  local made_from=$folder/node_modules/.made-from wanted
+  wanted=$(sha256sum <$folder/package-lock.json)
+  [[ -f $made_from && $(<"$made_from") == "$wanted" ]] && return
+  say "installing the S3 server of the tests (npm, a few seconds)"
+  quietly npm ci --prefix "$folder" --ignore-scripts --no-audit --no-fund
+  echo "$wanted" >"$made_from"
 }
 
 case ${1:-} in

@@ -17,6 +17,7 @@ from typing import Any
 import gateway.app  # noqa: F401 - defines every refusal
 from audit.events import EVENTS
 from compliance.errors import ComplianceError
+from gateway.backup.errors import BackupError  # noqa: F401 - defines its refusals
 from gateway.config import PREFIX, Config
 from gateway.errors import GatewayError
 from gateway.problems import compliance_status

@@ -13,6 +13,8 @@ from audit.draft import Personal
 from audit.store import oldest_pending
 from gateway import api
 from gateway.api.bodies import EXTENSION as PLACES
+from gateway.api.invitations import EXTENSION as POLLS
+from gateway.api.invitations import NEWEST, NewestPolls, poll_places
 from gateway.auth.admission import install_auth
 from gateway.errors import LogBehind
 from gateway.problems import install_problems
@@ -33,6 +35,9 @@ def create_app(services: Services) -> Flask:
     app.before_request(_refuse_when_log_behind(services))
     app.after_request(_finish)
     app.extensions[PLACES] = threading.BoundedSemaphore(services.config.upload_threads)
+    config = services.config
+    app.extensions[POLLS] = poll_places(config.poll_threads, config.web_threads, config.upload_threads)
+    app.extensions[NEWEST] = NewestPolls()
     install_auth(app, services)
     install_problems(app)
     for blueprint in api.BLUEPRINTS:

@@ -26,10 +26,18 @@ class Config:
     """The settings, each under its environment name without `FLG_` and in lower case."""
 
     database_url: str = _setting("sqlite:///./fl-gateway.db", "Main database (SQLAlchemy URL)", secret=True)
+    sequencer_database_url: str = _setting(
+        "",
+        "The same database for the sequencer, as a role that may write the log; empty: as above",
+        secret=True,
+    )
+    owner_database_url: str = _setting(
+        "", "The same database for `db upgrade` and `db grant`, as its owner; empty: as above", secret=True
+    )
     database_pool: int = _setting(
         10, "Connections that a process keeps to PostgreSQL; as many again under load"
     )
-    statement_timeout_s: float = _setting(60.0, "PostgreSQL ends a statement after this time")
+    statement_timeout_s: float = _setting(60.0, "PostgreSQL ends a statement after this time; 0: never")
     blob_url: str = _setting(
         "file:./blobs", "Where updates and models are kept: `file:DIR` or `s3://BUCKET/PREFIX`"
     )
@@ -118,6 +126,12 @@ def load_config(environ: Mapping[str, str] | None = None, toml_path: Path | None
 def environment_for_children() -> dict[str, str]:
     """This process's environment without the gateway's settings: other programs need none of its secrets."""
     return {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+
+
+def forget_settings() -> None:
+    """Take the settings out of this process's environment: they have been read, and some are secret."""
+    for name in [name for name in os.environ if name.startswith(PREFIX)]:
+        del os.environ[name]
 
 
 def _names() -> frozenset[str]:

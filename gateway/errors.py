@@ -211,6 +211,28 @@ class Busy(GatewayError):
         return {"Retry-After": "2"}
 
 
+class BlobsAway(Busy, OSError):
+    """The blob store does not answer, or refuses the gateway: what needs it waits.
+
+    `reason` says to the operator what to mend; the answer to a client does not repeat it. `is_lasting` tells a
+    store that will never do what it was asked for.
+    """
+
+    title = "The blob store does not answer: try again later"
+
+    def __init__(self, reason: str = "", *, is_lasting: bool = False) -> None:
+        super().__init__()
+        self.reason, self.is_lasting = reason, is_lasting
+
+    def __str__(self) -> str:
+        return self.reason or self.title
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """When to come again."""
+        return {"Retry-After": "5"}
+
+
 class IntakeStopped(Busy):
     """The operator stopped all intake."""
 
@@ -232,6 +254,12 @@ class StorageFull(GatewayError):
     """The disk is full."""
 
     status, code, title = 507, "INSUFFICIENT_STORAGE", "There is no room to keep the body"
+
+
+class BlobCorrupt(GatewayError):
+    """A blob is not what was written."""
+
+    code, title = "BLOB_CORRUPT", "A stored blob is damaged"
 
 
 class Unsupported(GatewayError):

@@ -15,6 +15,7 @@ _DOMAIN = r"(?=.{1,253}\Z)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:
 _ADDRESS = r"\*|(?:\d{1,3}\.){3}\d{1,3}|\[[0-9a-f:.]{2,45}\]"
 _PATH = r"/(?!.*(?:\A|/)\.\.(?:/|\Z))[A-Za-z0-9._/+-]{1,400}"
 _HOST_PORT = rf"(?:{_DOMAIN}|\[[0-9a-f:.]{{2,45}}\]):(?P<port>\d{{1,5}})"
+_SITE = "fl-gateway.conf.template"
 _UPSTREAM = rf"(?:{_HOST_PORT}|unix:{_PATH})(?:,weight=[1-9]\d{{0,3}})?"
 
 
@@ -41,6 +42,7 @@ class Front:
         upstreams: `HOST:PORT` or `unix:/PATH`, each with `,weight=N` if wanted.
         certificate: the chain, as certbot keeps it in `live/NAME/fullchain.pem`.
         webroot: where certbot puts its answers to the certificate authority.
+        blobs: the directory of the blob store, if nginx is to send the models in it itself.
     """
 
     server_names: tuple[str, ...]
@@ -57,13 +59,14 @@ class Front:
     max_json_bytes: int = 1 << 20
     client_certificates: ClientCertificates = ClientCertificates.OFF
     client_ca: Path | None = None
+    blobs: Path | None = None
 
     def __post_init__(self) -> None:
         _require("server name", _DOMAIN, self.server_names, "a lower-case DNS name such as fl.example.com")
         _require("upstream", _UPSTREAM, self.upstreams, "HOST:PORT or unix:/PATH, with ,weight=N if wanted")
         _require("address", _ADDRESS, self.addresses, "*, an IPv4 address, or an IPv6 address in brackets")
         paths = [self.certificate, self.certificate_key, self.webroot, self.access_log, self.error_log]
-        paths += [self.client_ca] if self.client_ca else []
+        paths += [path for path in (self.client_ca, self.blobs) if path]
         _require("path", _PATH, tuple(map(str, paths)), "absolute, of letters, digits and ._/+-, without ..")
         for port in (self.http_port, self.https_port, *_ports(self.upstreams)):
             if not 1 <= port <= 65_535:
@@ -83,12 +86,14 @@ def render_http(front: Front) -> str:
 
 def render(front: Front) -> str:
     """The whole configuration, to be included in nginx's http block."""
-    return render_http(front) + "\n" + _render("fl-gateway.conf.template", front)
+    return render_http(front) + "\n" + _render(_SITE, front)
 
 
 def _render(name: str, front: Front) -> str:
     port = "" if front.https_port == 443 else f":{front.https_port}"
-    facts = {
+    facts: dict[str, object] = {
+        "blobs": front.blobs,
+        "sendfile_type": "X-Accel-Redirect" if front.blobs else "",
         "server_names": " ".join(front.server_names),
         "http_listen": _lines(f"listen {a}:{front.http_port};" for a in front.addresses),
         "https_listen": _lines(f"listen {a}:{front.https_port} ssl http2;" for a in front.addresses),
@@ -103,6 +108,8 @@ def _render(name: str, front: Front) -> str:
         "max_upload_bytes": front.max_upload_bytes,
         "max_json_bytes": front.max_json_bytes,
     }
+    if name == _SITE:
+        facts["models"] = _render("models.conf.template", front) if front.blobs else ""
     return _NginxTemplate((_template_folder() / name).read_text("utf-8")).substitute(facts)
 
 

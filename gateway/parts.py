@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from audit.checkpoint import NoteSigner
 from audit.errors import AuditError
@@ -17,18 +19,25 @@ from audit.siem.forwarder import Forwarder, SinkState
 from audit.siem.sinks import NamedSink, parse_sinks
 from compliance.epoch_cache import EpochCache
 from compliance.keys import SigningUse
+from gateway.messaging.courier import Courier
+from gateway.messaging.webhook import check_webhook
 from gateway.privacy import privacy_desk
 from gateway.rounds.recovery import unite_spends
 from gateway.rounds.worker import Worker
-from gateway.services import Services
+from gateway.services import BELLS, Services
+from gateway.storage.bell import Channel
+from gateway.storage.database import is_outage, kind_of, open_engine
+from gateway.storage.ringing import ring_after_commits
 
 log = logging.getLogger(__name__)
 _AWAY_PAUSE_S = 1.0
+_LONGEST_WAIT_S = 1.0  # a bell may be missed
 
 
 def recover(services: Services) -> None:
     """What every start does before it takes work: state, key store and database agree again (RULES 1, 2)."""
     parse_sinks(services.config.siem_sinks)  # a wrong sink is told at start, not by a silent SIEM
+    check_webhook(services.config)
     services.keystore.apply_state()
     unite_spends(services)
     for use in SigningUse:
@@ -36,32 +45,74 @@ def recover(services: Services) -> None:
 
 
 def run_worker(services: Services, stop: threading.Event) -> None:
-    """Move rounds on, and see privacy requests through."""
-    Worker(services, privacy_desk(services)).run(stop)
+    """Move rounds on, see privacy requests through, and carry messages and invitations."""
+    courier = threading.Thread(target=Courier(services).run, args=(stop,), name="courier")
+    courier.start()
+    try:
+        Worker(services, privacy_desk(services)).run(stop)
+    finally:
+        stop.set()
+        courier.join()
 
 
 def run_sequencer(services: Services, stop: threading.Event) -> None:
     """Order pending entries into the log and sign; a log that shrank or forked is never signed."""
-    sequencer = sequencer_of(services)
+    with _log_writer(services) as engine:
+        _sequence(services, sequencer_of(services, engine), stop)
+
+
+def _sequence(services: Services, sequencer: Sequencer, stop: threading.Event) -> None:
     while not stop.is_set():
         try:
             sequenced = sequencer.run_once()
-        except OperationalError as error:
-            log.warning("the database is away (%s): waiting", type(error.orig).__name__)
+        except SQLAlchemyError as error:
+            if not is_outage(error):
+                raise
+            log.warning("the database is away (%s): waiting", kind_of(error))
+            stop.wait(_AWAY_PAUSE_S)
+        except OSError as error:
+            log.warning("the state cannot be written (%s): waiting", error.strerror)
             stop.wait(_AWAY_PAUSE_S)
         except AuditError as error:
             log.critical("the log is not signed: %s", error)
             stop.wait(_AWAY_PAUSE_S)
         else:
-            if not sequenced:
-                stop.wait(services.config.sequencer_interval_s)
+            if sequenced == 0:
+                services.bell.wait(Channel.PENDING, _LONGEST_WAIT_S)
+            elif sequenced < sequencer.batch:
+                stop.wait(services.config.sequencer_interval_s)  # the next batch gathers meanwhile
 
 
-def sequencer_of(services: Services) -> Sequencer:
-    """The sequencer on these services."""
+@contextmanager
+def _log_writer(services: Services) -> Iterator[Engine]:
+    """The database as the role that may write the log (RULES 24)."""
+    config = services.config
+    if not config.sequencer_database_url:
+        yield services.engine
+        return
+    engine = open_engine(
+        config.sequencer_database_url,
+        part="sequencer log",
+        pool_size=2,
+        statement_timeout_s=config.statement_timeout_s,
+    )
+    ring_after_commits(engine, services.bell, BELLS)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+def sequencer_of(services: Services, engine: Engine | None = None) -> Sequencer:
+    """The sequencer on these services.
+
+    Args:
+        services: the stores.
+        engine: the database as a role that may write the log; that of the services when not given.
+    """
     key = services.keystore.signing_key(SigningUse.LOG)
     return Sequencer(
-        services.engine,
+        engine or services.engine,
         signer=NoteSigner(services.origin, key.private),
         state=services.state,
         clock=services.clock,
@@ -90,6 +141,7 @@ def forwarder_of(services: Services, sink: NamedSink) -> Forwarder:
         sink.name,
         _pseudonyms(services),
         services.clock,
+        wait=lambda: services.bell.wait(Channel.LOG, _LONGEST_WAIT_S),
         report=lambda state: _note_sink(services, sink.name, state),
         crash=services.crash,
     )

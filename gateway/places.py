@@ -116,11 +116,13 @@ class ClientsPlace:
         self._services = services
 
     def export(self, subject: str) -> Iterator[ExportFile]:
-        """Who the clients are and since when."""
+        """Who the clients are and since when, and which rounds chose them."""
         with reading(self._services.engine) as conn:
             rows = list(conn.execute(select(clients).where(clients.c.subject_id == subject)))
+            chosen = list(conn.execute(_invitations_of(subject)))
         shown = [self._shown(dict(row._mapping)) for row in rows]
         yield ExportFile("clients/clients.jsonl", "Art. 15, Art. 20", rows=shown)
+        yield ExportFile("clients/invitations.jsonl", "Art. 15", rows=[_invitation(row) for row in chosen])
 
     def erase(self, subject: str) -> ErasedCount:
         """Remove the clients and all that lets them in."""
@@ -147,6 +149,7 @@ class ClientsPlace:
             "status": row["status"],
             "registered_at": _text(row["registered_at"]),
             "last_seen_at": _text(row["last_seen_at"]),
+            "last_chosen_at": _text(row["last_chosen_at"]),
             **opened,
         }
 
@@ -195,6 +198,28 @@ class ClientBook:
             "bytes_sent": sum(row["update_size_bytes"] for row in rows),
             "reported": [place._opened(row, "training_metrics") for row in rows],  # type: ignore[arg-type]
         }
+
+
+def _invitations_of(subject: str) -> Select[Any]:
+    return (
+        select(invitations, rounds.c.round_number)
+        .join(rounds, rounds.c.round_id == invitations.c.round_id)
+        .where(invitations.c.client_id.in_(_clients_of(subject)))
+        .order_by(rounds.c.round_number)
+    )
+
+
+def _invitation(row: Any) -> dict[str, Any]:
+    return {
+        "invitation_id": row.invitation_id,
+        "client_id": row.client_id,
+        "round_number": row.round_number,
+        "rank": row.rank,
+        "status": row.status,
+        "created_at": _text(row.created_at),
+        "invited_at": _text(row.invited_at),
+        "delivered_at": _text(row.delivered_at),
+    }
 
 
 def _history(client_id: str) -> Select[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 
 from compliance.desk import PrivacyDesk
 from compliance.gdpr import GDPRCompliantFL
@@ -13,7 +13,7 @@ from compliance.parts import DeskParts, Disclosure
 from gateway.places import ClientBook, ClientsPlace, UpdatesPlace
 from gateway.services import Services
 from gateway.storage.database import reading
-from gateway.tables import client_updates, clients, rounds
+from gateway.tables import client_updates, clients, invitations, rounds
 from gateway.trail import Trail, system_origin
 
 
@@ -42,7 +42,7 @@ def gdpr(services: Services) -> GDPRCompliantFL:
 
 
 def _disclosed(services: Services, subject: str) -> Disclosure:
-    """Models that the subject's updates went into, and sinks that hold pseudonymised copies of entries."""
+    """Models that the subject's updates went into, sinks that got entries, and a webhook that got invitations."""
     query = (
         select(rounds.c.result_version)
         .join(client_updates, client_updates.c.round_id == rounds.c.round_id)
@@ -53,8 +53,19 @@ def _disclosed(services: Services, subject: str) -> Disclosure:
     )
     with reading(services.engine) as conn:
         models = tuple(str(version) for version in conn.execute(query).scalars())
+        told = conn.execute(_delivered(subject)).first() is not None
     sinks = tuple(sink.partition(":")[0] for sink in services.config.siem_sinks.split(",") if sink)
-    return Disclosure(models, sinks)
+    return Disclosure(models, (*sinks, "webhook") if told else sinks)
+
+
+def _delivered(subject: str) -> Select[tuple[str]]:
+    """An invitation of the person that the operator's webhook took."""
+    return (
+        select(invitations.c.invitation_id)
+        .join(clients, clients.c.client_id == invitations.c.client_id)
+        .where(clients.c.subject_id == subject, invitations.c.delivered_at.is_not(None))
+        .limit(1)
+    )
 
 
 def _notice(services: Services) -> Mapping[str, Any]:
@@ -68,6 +79,11 @@ def _notice(services: Services) -> Mapping[str, Any]:
             "the federation's operator",
             "its auditors, who see ciphertext",
             "its SIEM, under a pseudonym",
+            *(
+                ["the operator's webhook, which is told the client and the round of each invitation"]
+                if services.config.webhook_url
+                else []
+            ),
         ],
         "retention": {"participation": "until erasure", "accountability": "two years (Art. 17(3)(b, e))"},
         "rights": ["Art. 15", "Art. 16", "Art. 17", "Art. 18", "Art. 20", "Art. 21", "Art. 77"],

@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from flask import Flask, Response, g, request
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException
 
 from aggregation.errors import AggregationError, BadFormat, PolicyError
@@ -34,9 +34,12 @@ from gateway.errors import (
     NotFound,
     PayloadTooLarge,
     RangeNotSatisfiable,
+    StorageFull,
     ValidationFailed,
 )
 from gateway.services import current_services
+from gateway.storage.blobs import is_full
+from gateway.storage.database import is_outage, kind_of, lacks_room
 from gateway.wire import json_response
 
 log = logging.getLogger(__name__)
@@ -67,7 +70,8 @@ def install_problems(app: Flask) -> None:
     app.register_error_handler(AggregationError, lambda error: _answer(_from_aggregation(error)))
     app.register_error_handler(ComplianceError, lambda error: _answer(_from_compliance(error)))
     app.register_error_handler(HTTPException, _answer_http)
-    app.register_error_handler(OperationalError, _database_away)
+    app.register_error_handler(SQLAlchemyError, _database_failed)
+    app.register_error_handler(OSError, _system_failed)
     app.register_error_handler(Exception, _unforeseen)
 
 
@@ -155,9 +159,21 @@ def _from_http(error: HTTPException) -> GatewayError:
     return found
 
 
-def _database_away(error: OperationalError) -> Response:
-    log.error("the database did not answer: %s", type(error.orig).__name__)
+def _database_failed(error: SQLAlchemyError) -> Response:
+    if lacks_room(error):
+        log.error("the database's disk is full")
+        return _answer(StorageFull("There is no room in the gateway's stores: try again later"))
+    if not is_outage(error):
+        return _unforeseen(error)
+    log.error("the database did not answer: %s", kind_of(error))
     return _answer(Busy("The database does not answer: try again later"))
+
+
+def _system_failed(error: OSError) -> Response:
+    if not is_full(error):
+        return _unforeseen(error)
+    log.error("a store's disk is full")
+    return _answer(StorageFull("There is no room in the gateway's stores: try again later"))
 
 
 def _unforeseen(error: Exception) -> Response:

@@ -10,18 +10,32 @@ from pathlib import Path
 from flask import current_app, g, has_request_context
 from sqlalchemy import Engine, make_url
 
+from audit.tables import audit_log, audit_pending
 from compliance.keystore import KeyStore
 from compliance.sealing import SubjectSealer
 from gateway.config import Config
 from gateway.crash import CrashPoint, crash_at
 from gateway.errors import ConfigError
-from gateway.storage.blobs import FileBlobs, open_blobs
+from gateway.messaging.queue import MessageQueue, open_queue
+from gateway.model_cache import ModelCache, open_models
+from gateway.storage.bell import Bell, Channel, open_bell
+from gateway.storage.blobs import BlobStore, open_blobs
 from gateway.storage.database import open_engine
 from gateway.storage.master_key import load_master_key
+from gateway.storage.ringing import ring_after_commits
 from gateway.storage.state import FileState, open_state
+from gateway.tables import client_updates, invitations, outbox, rounds
 from gateway.trail import Origin, Trail, system_origin
 
 EXTENSION = "fl_gateway"
+BELLS = {
+    audit_pending: Channel.PENDING,
+    audit_log: Channel.LOG,
+    outbox: Channel.ROUNDS,
+    rounds: Channel.ROUNDS,
+    client_updates: Channel.ROUNDS,
+    invitations: Channel.INVITATIONS,
+}
 
 
 def utc_now() -> datetime:
@@ -39,16 +53,23 @@ class Services:
     state: FileState
     keystore: KeyStore
     sealer: SubjectSealer
-    blobs: FileBlobs
+    blobs: BlobStore
+    models: ModelCache
     trail: Trail
     origin: str
     clock: Callable[[], datetime]
     crash: CrashPoint
+    queue: MessageQueue
+    bell: Bell
 
     def close(self) -> None:
         """Give the connections back."""
+        self.queue.close()
+        self.models.close()
+        self.bell.close()
         self.engine.dispose()
         self.keystore_engine.dispose()
+        self.blobs.close()
 
 
 def open_services(config: Config, *, part: str, clock: Callable[[], datetime] = utc_now) -> Services:
@@ -65,12 +86,20 @@ def open_services(config: Config, *, part: str, clock: Callable[[], datetime] = 
     if config.engine != "local":
         raise ConfigError("FLG_ENGINE must be local: this version carries out no other engine")
     for url in (config.database_url, config.keystore_url):
-        _make_folder(url)
-    engine = open_engine(config.database_url)
-    keystore_engine = open_engine(config.keystore_url, secure_delete=True)
+        make_folder(url)
+    engine = _open(config, config.database_url, part)
+    keystore_engine = _open(config, config.keystore_url, f"{part} keys", secure_delete=True)
+    polls_s = {
+        Channel.PENDING: config.sequencer_interval_s,
+        Channel.ROUNDS: config.worker_interval_s,
+        Channel.INVITATIONS: 0.5,  # each waiting client's look is a query
+    }
+    bell = open_bell(engine, polls_s)
+    ring_after_commits(engine, bell, BELLS)
     state = open_state(config.state_url)
     keystore = KeyStore(keystore_engine, load_master_key(config.master_key), state=state, clock=clock)
     sealer = SubjectSealer(keystore)
+    blobs, origin = open_blobs(config), state.origin(config.log_origin)
     trail = Trail(engine, sealer, clock, lambda: _origin(part))
     return Services(
         config=config,
@@ -79,11 +108,14 @@ def open_services(config: Config, *, part: str, clock: Callable[[], datetime] = 
         state=state,
         keystore=keystore,
         sealer=sealer,
-        blobs=open_blobs(config.blob_url),
+        blobs=blobs,
+        models=open_models(config, engine, blobs, origin),
         trail=trail,
-        origin=state.origin(config.log_origin),
+        origin=origin,
         clock=clock,
         crash=crash_at(config.crash_at),
+        queue=open_queue(config, engine, clock),
+        bell=bell,
     )
 
 
@@ -93,6 +125,16 @@ def current_services() -> Services:
     return services
 
 
+def _open(config: Config, url: str, part: str, *, secure_delete: bool = False) -> Engine:
+    return open_engine(
+        url,
+        secure_delete=secure_delete,
+        part=part,
+        pool_size=config.database_pool,
+        statement_timeout_s=config.statement_timeout_s,
+    )
+
+
 def _origin(part: str) -> Origin:
     if has_request_context() and "origin" in g:
         found: Origin = g.origin
@@ -100,7 +142,8 @@ def _origin(part: str) -> Origin:
     return system_origin(part)
 
 
-def _make_folder(url: str) -> None:
+def make_folder(url: str) -> None:
+    """Make the folder of an embedded database."""
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite" and parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -8,43 +8,17 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 
-import httpx
-
 log = logging.getLogger(__name__)
 STOP_PATIENCE_S = 20.0
-READY_PATIENCE_S = 60.0
 _LOOK_S = 0.1
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 10.0
 _SOUND_S = 60.0  # a part that lived this long starts again as if for the first time
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """A listening socket that children inherit; port 0 takes a free one.
-
-    Raises:
-        OSError: the address is in use, or not of this machine.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listening.bind((host, port))
-    listening.listen(512)
-    listening.set_inheritable(True)
-    return listening
-
-
-def url_of(listening: socket.socket) -> str:
-    """Where clients on this machine reach the socket."""
-    host, port = listening.getsockname()[:2]
-    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
-    return f"http://{shown}:{port}"
 
 
 def end_with_parent(parent_fd: int) -> None:
@@ -134,17 +108,3 @@ class Supervisor:
 def part_command(part: str, *options: str) -> list[str]:
     """The command line of a part of this very installation."""
     return [sys.executable, "-m", "gateway.cli", *part.split(), "--parent-fd", "{parent}", *options]
-
-
-def wait_until_ready(url: str, stop: threading.Event) -> bool:
-    """Whether `/health` answers 200 before patience ends."""
-    deadline = time.monotonic() + READY_PATIENCE_S
-    with httpx.Client(trust_env=False, timeout=5.0) as client:
-        while time.monotonic() < deadline and not stop.is_set():
-            try:
-                if client.get(f"{url}/health").status_code == 200:
-                    return True
-            except httpx.TransportError:
-                pass
-            stop.wait(0.05)
-    return False

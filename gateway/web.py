@@ -6,11 +6,13 @@ from typing import Any
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
 
 from gateway.app import create_app
 from gateway.auth.refusals import close_refusals
 from gateway.config import Config
 from gateway.services import EXTENSION, open_services
+from gateway.steady_memory import keep_memory
 
 HEADER_BYTES = 32_768
 _DRAINED_BYTES = 65_536
@@ -49,8 +51,15 @@ class Web(BaseApplication):  # type: ignore[misc]
             if name in self.cfg.settings:
                 self.cfg.set(name, value)
 
+    def run(self) -> None:
+        """Serve until a signal ends it."""
+        arbiter = Arbiter(self)
+        arbiter.systemd = True  # somebody else's socket, as systemd's is: its path must outlive a restart
+        arbiter.run()
+
     def load(self) -> Flask:
         """The application, in a worker process."""
+        keep_memory()
         self.app = create_app(open_services(self._config, part="web"))
         return self.app
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
-from services import postgresql
+from services import postgresql, rabbitmq
 from services.clock import FixedClock
 
 settings.register_profile("desk", deadline=None)
@@ -41,6 +41,20 @@ def postgresql_url(postgresql_server: postgresql.PostgreSQL) -> Iterator[str]:
     name = postgresql_server.create_database()
     yield postgresql_server.url(name)
     postgresql_server.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_server() -> Iterator[rabbitmq.RabbitMQ]:
+    """A private RabbitMQ, one a pytest-xdist worker. To stop one, make your own with `running()`."""
+    with rabbitmq.running() as server:
+        yield server
+
+
+@pytest.fixture
+def broker(rabbitmq_server: rabbitmq.RabbitMQ) -> rabbitmq.RabbitMQ:
+    """A RabbitMQ without a queue."""
+    rabbitmq_server.clear()
+    return rabbitmq_server
 
 
 @pytest.fixture

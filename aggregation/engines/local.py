@@ -199,7 +199,8 @@ def _certificate(
     schema: Schema,
     squares: list[int],
 ) -> Certificate:
-    facts = (policy.digest(), policy.rule.value, policy.mechanism.value, policy.unit.value, len(cohort))
+    count = None if policy.is_sampled else len(cohort)
+    facts = (policy.digest(), policy.rule.value, policy.mechanism.value, policy.unit.value, count)
     coordinates = dimension(schema)
     if not isinstance(combiner, NoisedMean):
         return Certificate(*facts, str(sum(received_weights(policy, cohort))), coordinates)
@@ -210,11 +211,12 @@ def _certificate(
         coordinates=coordinates,
         sensitivity=grid.sensitivity,
         sum_q2_bound=str(grid.bound),
-        sum_q2_max=str(max(squares)),
+        sum_q2_max=str(max(squares, default=0)),
         sigma=repr(SIGMA),
         gamma=repr(grid.step),
         noise_multiplier=repr(grid.noise_multiplier),
         distance=repr(stated_distance(coordinates)),
         accumulator=combiner.accumulator.name,
         sampler_version=SAMPLER_VERSION,
+        sampling_rate=repr(policy.sampling_rate) if policy.is_sampled else None,
     )

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Callable
 from datetime import datetime
 from enum import StrEnum
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolExhausted
 
 from audit.crash import CrashPoint, no_crash
 from audit.reading import reading
@@ -39,7 +41,7 @@ class Forwarder:
     Args:
         pseudonym: called with a subject-key id, outside of any transaction.
         report: told once when an outage begins and once when it ends; by default nobody is told.
-        interval_s: the pause when the sink has everything.
+        wait: returns when the sink may lack something, soon at the latest.
         crash: a test kills the process at `forwarder.batch`, delivered but not yet noted.
     """
 
@@ -52,14 +54,14 @@ class Forwarder:
         clock: Callable[[], datetime],
         *,
         batch: int = 500,
-        interval_s: float = 0.05,
+        wait: Callable[[], object] = lambda: time.sleep(0.05),
         report: Callable[[SinkState], None] | None = None,
         jitter: Callable[[], float] = random.random,
         crash: CrashPoint = no_crash,
     ) -> None:
         self._engine, self._sink, self._name = engine, sink, sink_name
         self._pseudonym, self._clock = pseudonym, clock
-        self._batch, self._interval_s = batch, interval_s
+        self._batch, self._wait = batch, wait
         self._report, self._jitter, self._crash = report, jitter, crash
         self._reported = SinkState.UP
 
@@ -83,13 +85,13 @@ class Forwarder:
         while not stop.is_set():
             try:
                 delivered = self._run_reported()
-            except (SinkDown, OperationalError):
+            except (SinkDown, OperationalError, PoolExhausted):
                 failures += 1
                 stop.wait(backoff_s(failures, self._jitter()))
                 continue
             failures = 0
             if delivered < self._batch:
-                stop.wait(self._interval_s)
+                self._wait()
 
     def _run_reported(self) -> int:
         """One batch, and the report if the sink's state is another than was last reported."""

@@ -7,9 +7,11 @@ from flask import Blueprint
 from gateway.api.audit import audit
 from gateway.api.clients import clients
 from gateway.api.health import health
+from gateway.api.invitations import invitations
 from gateway.api.models import models
 from gateway.api.oauth import oauth, well_known
 from gateway.api.privacy import privacy
+from gateway.api.round_control import round_control
 from gateway.api.rounds import rounds
 from gateway.api.updates import updates
 
@@ -17,9 +19,11 @@ BLUEPRINTS: tuple[Blueprint, ...] = (
     audit,
     clients,
     health,
+    invitations,
     models,
     oauth,
     privacy,
+    round_control,
     rounds,
     updates,
     well_known,

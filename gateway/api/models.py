@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Annotated
 
-from flask import Blueprint, Response, request, send_file
+from flask import Blueprint, Response, request
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from sqlalchemy import Connection
@@ -15,13 +15,13 @@ from sqlalchemy import Connection
 from audit.events import EventType
 from gateway import idempotency
 from gateway.api.bodies import body_chunks, body_digest, stated_checksum, upload_place
+from gateway.api.downloads import PreconditionFailed, model_response
 from gateway.api.paths import insist_version
 from gateway.auth.admission import current_client
 from gateway.errors import (
     ChecksumMismatch,
     ChecksumMissing,
     Conflict,
-    GatewayError,
     IdempotencyKeyReused,
     InvalidModelFormat,
     NotFound,
@@ -31,7 +31,7 @@ from gateway.errors import (
     ValidationFailed,
 )
 from gateway.openapi import Media, operation
-from gateway.rounds.lineage import ModelVersion, find_version, list_versions
+from gateway.rounds.lineage import ModelVersion, list_versions
 from gateway.rounds.publishing import ModelWish, add_model, promote
 from gateway.services import current_services
 from gateway.storage.database import reading
@@ -39,12 +39,6 @@ from gateway.wire import WIRE, Links, Pagination, answer, dump, page, page_asked
 
 models = Blueprint("models", __name__, url_prefix="/api/v1/models")
 READERS = ("model:download", "round:manage")
-
-
-class PreconditionFailed(GatewayError):
-    """The model is another one than the request insists on."""
-
-    status, code, title = 412, "PRECONDITION_FAILED", "The model is not the one that If-Match names"
 
 
 @dataclass(frozen=True, slots=True, config=WIRE)
@@ -120,10 +114,10 @@ def register_model() -> Response:
     hashed = idempotency.key_hash("models")
     if hashed and idempotency.find(hashed):
         return idempotency.first_answer(hashed, body_digest())
+    services = current_services()
     with upload_place():
-        made = add_model(
-            current_services(), body_chunks(), checksum, _wish(metadata), remember=_remember(hashed)
-        )
+        services.blobs.insist_room(request.content_length or 0)
+        made = add_model(services, body_chunks(), checksum, _wish(metadata), remember=_remember(hashed))
     return answer(_registered(made), 201, {"Location": f"/api/v1/models/{made.version}"})
 
 
@@ -141,39 +135,22 @@ def show_models() -> Response:
 @operation(
     "A model's bytes, as they were uploaded",
     scopes=READERS,
-    answers={200: Media.BINARY, 206: Media.BINARY, 304: None},
+    answers={200: Media.BINARY, 206: Media.BINARY, 304: None, 307: None},
     errors=(NotFound, PreconditionFailed, RangeNotSatisfiable),
     headers=("Range", "If-Match", "If-None-Match", "If-Range"),
     limit="models",
 )
 def download_model(version: str) -> Response:
-    """The file itself, with ETag, Range and conditional requests (RFC 9110)."""
-    services = current_services()
-    with reading(services.engine) as conn:
-        found = find_version(conn, insist_version(version))
-    response = send_file(
-        services.blobs.path(found.blob_id).resolve(),
-        mimetype=Media.BINARY.value,
-        download_name=f"{found.version}.safetensors",
-        etag=found.checksum,
-        conditional=True,
-        last_modified=found.created_at,
-        max_age=None,
+    """The file itself, or where it is to be had, with ETag, Range and conditional requests (RFC 9110)."""
+    found, response = current_services().models.with_row(
+        insist_version(version), lambda found: (found, model_response(found))
     )
-    if response.status_code == PreconditionFailed.status:
-        response.close()
-        raise PreconditionFailed
-    response.headers["Cache-Control"] = "private, no-cache"
-    response.headers["X-Model-Checksum"] = found.checksum
-    response.headers["X-Model-Version"] = found.version
-    if request.method == "GET" and response.status_code in (200, 206):
-        services.trail.note(
-            EventType.MODEL_DOWNLOADED,
-            model_id=found.model_id,
-            model_version=found.version,
-            checksum=found.checksum,
-            status=response.status_code,
-        )
+    if request.method == "GET" and response.status_code in (200, 206, 307):
+        try:
+            _note_download(found, response.status_code)
+        except BaseException:
+            response.close()
+            raise
     return response
 
 
@@ -187,6 +164,16 @@ def download_model(version: str) -> Response:
 def promote_model(version: str) -> Response:
     """Roll back, or forward again."""
     return answer(_registered(promote(current_services(), insist_version(version))))
+
+
+def _note_download(found: ModelVersion, status: int) -> None:
+    current_services().trail.note(
+        EventType.MODEL_DOWNLOADED,
+        model_id=found.model_id,
+        model_version=found.version,
+        checksum=found.checksum,
+        status=status,
+    )
 
 
 def _wish(metadata: ModelMetadata) -> ModelWish:

@@ -81,11 +81,15 @@ class MoveWish:
 
 @dataclass(frozen=True, slots=True, config=WIRE)
 class BudgetLine:
-    """A lineage's privacy budget and what is spent of it; decimal strings, null where there is no claim."""
+    """A lineage's privacy budget and what is spent of it; decimal strings, null where there is no claim.
+
+    `epsilon_if_cohort_known` leaves out what Poisson sampling earned.
+    """
 
     model_id: str
     epsilon_budget: str | None
     epsilon_spent: str | None
+    epsilon_if_cohort_known: str | None
     delta: str | None
     unit: str | None
 

@@ -12,12 +12,14 @@ from gateway.rounds.ledger import (
     Line,
     LineStatus,
     claim_delta,
+    epsilon_if_cohort_known,
     has_bare_release,
     read_lines,
     spent_epsilon,
 )
 from gateway.rounds.lineage import Lineage, find_lineage, find_version, lineages
 from gateway.rounds.record import find_round
+from gateway.rounds.strategy import selection_of
 from gateway.services import Services
 from gateway.storage.database import reading
 
@@ -55,6 +57,9 @@ def version_facts(services: Services, version: str) -> ReleaseFacts:
         mechanism=made_by.policy["mechanism"],
         adjacency=ADJACENCY,
         planned_clients=made_by.planned_clients,
+        selection=selection_of(made_by).strategy.value,
+        sampling_rate=made_by.policy.get("sampling_rate"),
+        epsilon_if_cohort_known=decimal_up(epsilon_if_cohort_known(lineage, lines)) if claims else None,
     )
 
 
@@ -63,6 +68,7 @@ def _budget(lineage: Lineage, lines: list[Line], *, bare: bool) -> dict[str, Any
         "model_id": lineage.model_id,
         "epsilon_budget": lineage.epsilon_budget,
         "epsilon_spent": None if bare else decimal_up(spent_epsilon(lineage, lines)),
+        "epsilon_if_cohort_known": None if bare else decimal_up(epsilon_if_cohort_known(lineage, lines)),
         "delta": claim_delta(lineage) if lines else lineage.delta,
         "unit": lines[0].unit if lines else None,
     }

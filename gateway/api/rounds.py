@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Annotated, Any, Literal
 
@@ -15,24 +15,42 @@ from sqlalchemy import Connection
 
 from gateway import idempotency
 from gateway.api.paths import VERSION, insist_number
+from gateway.api.round_terms import (
+    AcceptanceView,
+    AcceptanceWish,
+    ExtensionView,
+    ExtensionWish,
+    SelectionView,
+    SelectionWish,
+    acceptance_from,
+    acceptance_view,
+    extension_from,
+    extension_view,
+    selection_from,
+    selection_view,
+)
 from gateway.auth.admission import current_client
+from gateway.auth.scopes import Scope
 from gateway.errors import (
     BudgetExceeded,
     Conflict,
     GatewayError,
     IdempotencyKeyReused,
+    IntakeStopped,
     NoOpenRound,
     NotFound,
     RoundExpired,
     RoundOpen,
-    Unsupported,
     ValidationFailed,
 )
 from gateway.openapi import operation
 from gateway.rounds.closing import close_round
+from gateway.rounds.deadlines import END_OF_TIME
+from gateway.rounds.intake_switch import insist_intake
 from gateway.rounds.lineage import ModelVersion, find_version
 from gateway.rounds.opening import RoundRequest, open_round
 from gateway.rounds.record import Round, current_round, find_round, list_rounds
+from gateway.rounds.strategy import is_poisson
 from gateway.services import Services, current_services
 from gateway.storage.database import reading
 from gateway.wire import (
@@ -50,14 +68,6 @@ from gateway.wire import (
 rounds = Blueprint("rounds", __name__, url_prefix="/api/v1/rounds")
 READERS = ("training:participate", "round:manage")
 DEFAULT_DURATION = timedelta(hours=1)
-_END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)  # beyond it a zone's offset leaves the calendar
-
-
-@dataclass(frozen=True, slots=True, config=WIRE)
-class Selection:
-    """Which clients may take part; this version carries out `all`."""
-
-    strategy: Literal["all", "random", "fair", "poisson"] = "all"
 
 
 @dataclass(frozen=True, slots=True, config=WIRE)
@@ -93,10 +103,12 @@ class RoundWish:
     min_clients: Annotated[int, Field(ge=1)]
     privacy: Privacy
     base_version: Annotated[str, Field(pattern=VERSION)] | None = None
-    deadline: Annotated[AwareDatetime, Field(lt=_END_OF_TIME)] | None = None
+    deadline: Annotated[AwareDatetime, Field(lt=END_OF_TIME)] | None = None
     training_config: dict[str, Any] = Field(default_factory=dict)
-    selection: Selection = Field(default_factory=Selection)
+    selection: SelectionWish = Field(default_factory=SelectionWish)
     aggregation: Aggregation = Field(default_factory=Aggregation)
+    acceptance: AcceptanceWish | None = None
+    extension: ExtensionWish | None = None
 
 
 @dataclass(frozen=True, slots=True, config=WIRE)
@@ -121,6 +133,7 @@ class PrivacyView:
     delta: str | None
     planned_records: int | None
     silo_norm: str | None
+    sampling_rate: str | None
     policy_hash: str
 
 
@@ -136,7 +149,7 @@ class AggregationView:
 
 @dataclass(frozen=True, slots=True, config=WIRE)
 class RoundView:
-    """A round as the API shows it."""
+    """A round as the API shows it; of a Poisson sample only operators learn `num_updates`."""
 
     round_number: int
     status: str
@@ -148,11 +161,15 @@ class RoundView:
     planned_clients: int
     privacy: PrivacyView
     aggregation: AggregationView
+    selection: SelectionView
+    acceptance: AcceptanceView | None
+    extension: ExtensionView | None
     num_updates: int | None
     started_at: datetime
     completed_at: datetime | None
     result_model: GlobalModel | None
     failure: str | None
+    paused: bool
 
 
 @dataclass(frozen=True, slots=True, config=WIRE)
@@ -176,7 +193,7 @@ class RoundList:
 def show_current() -> Response:
     """404 `NO_OPEN_ROUND` if there is none."""
     with reading(current_services().engine) as conn:
-        return answer(_view(conn, current_round(conn)))
+        return answer(shown_round(conn, current_round(conn)))
 
 
 @rounds.get("")
@@ -186,9 +203,9 @@ def show_rounds() -> Response:
     number, per_page = page_asked()
     with reading(current_services().engine) as conn:
         found, total = list_rounds(conn, limit=per_page, offset=(number - 1) * per_page)
-        views = [_view(conn, one) for one in found]
+        views = [shown_round(conn, one) for one in found]
         try:
-            current: RoundView | None = _view(conn, current_round(conn))
+            current: RoundView | None = shown_round(conn, current_round(conn))
         except NoOpenRound:
             current = None
     return page(views, total, current=current)
@@ -199,12 +216,12 @@ def show_rounds() -> Response:
 def show_round(round_number: int) -> Response:
     """A round by its number."""
     with reading(current_services().engine) as conn:
-        return answer(_view(conn, find_round(conn, insist_number(round_number))))
+        return answer(shown_round(conn, find_round(conn, insist_number(round_number))))
 
 
 @rounds.post("")
 @operation(
-    "Create a round, which takes updates at once",
+    "Create a round, which takes updates at once or first draws its clients",
     scopes=("round:manage",),
     body=RoundWish,
     answers={201: RoundView},
@@ -214,19 +231,22 @@ def show_round(round_number: int) -> Response:
         Conflict,
         NotFound,
         ValidationFailed,
-        Unsupported,
         IdempotencyKeyReused,
+        IntakeStopped,
     ),
     headers=("Idempotency-Key",),
 )
 def create_round() -> Response:
-    """Fix the policy, reserve the privacy spend, and open."""
-    services, body = current_services(), read_json_body()
+    """Fix the policy, reserve the privacy spend, and open; `selecting` until its clients are drawn."""
+    services = current_services()
+    with reading(services.engine) as conn:
+        insist_intake(conn)
+    body = read_json_body()
     hashed, digest = idempotency.key_hash("rounds"), sha256(body).digest()
     first = idempotency.replay(hashed, digest)
     if first is not None:
         return first
-    wish = _request(parse_json(RoundWish, body), services.clock())
+    wish = round_request(parse_json(RoundWish, body), services)
     try:
         made = open_round(services, wish, remember=_remember(services, hashed, digest))
     except GatewayError:
@@ -235,7 +255,7 @@ def create_round() -> Response:
             raise
         return first
     with reading(services.engine) as conn:
-        return answer(_view(conn, made), 201, {"Location": f"/api/v1/rounds/{made.round_number}"})
+        return answer(shown_round(conn, made), 201, {"Location": f"/api/v1/rounds/{made.round_number}"})
 
 
 @rounds.post("/<int:round_number>/close")
@@ -250,15 +270,10 @@ def close(round_number: int) -> Response:
     services = current_services()
     closed = close_round(services, insist_number(round_number))
     with reading(services.engine) as conn:
-        return answer(_view(conn, closed), 202)
+        return answer(shown_round(conn, closed), 202)
 
 
-def _request(wish: RoundWish, now: datetime) -> RoundRequest:
-    if wish.selection.strategy != "all":
-        raise Unsupported(
-            f"Client selection {wish.selection.strategy} is not carried out by this version: use all",
-            field="selection.strategy",
-        )
+def round_request(wish: RoundWish, services: Services) -> RoundRequest:
     policy = {
         "planned_clients": wish.planned_clients,
         "min_clients": wish.min_clients,
@@ -267,11 +282,14 @@ def _request(wish: RoundWish, now: datetime) -> RoundRequest:
     }
     return RoundRequest(
         base_version=wish.base_version,
-        deadline=wish.deadline or now + DEFAULT_DURATION,
+        deadline=wish.deadline or services.clock() + DEFAULT_DURATION,
         planned_clients=wish.planned_clients,
         min_clients=wish.min_clients,
         training_config=wish.training_config,
         policy=policy,
+        selection=selection_from(wish.selection),
+        acceptance=acceptance_from(wish.acceptance, evaluates=bool(services.config.evaluate)),
+        extension=extension_from(wish.extension, wish.selection.strategy),
     )
 
 
@@ -282,16 +300,16 @@ def _remember(
 
     def make(made: Round) -> Callable[[Connection], None]:
         with reading(services.engine) as conn:
-            view = _view(conn, made)
+            view = shown_round(conn, made)
         kept = idempotency.remembered(hashed, digest, dump(view), status=201, subject_id=subject_id)
         return lambda conn: idempotency.store(conn, kept)
 
     return make
 
 
-def _view(conn: Connection, found: Round) -> RoundView:
-    base = _model(find_version(conn, found.base_version))
-    result = _model(find_version(conn, found.result_version)) if found.result_version else None
+def shown_round(conn: Connection, found: Round) -> RoundView:
+    base = shown_model(find_version(conn, found.base_version))
+    result = shown_model(find_version(conn, found.result_version)) if found.result_version else None
     policy = found.policy
     return RoundView(
         round_number=found.round_number,
@@ -310,19 +328,32 @@ def _view(conn: Connection, found: Round) -> RoundView:
             delta=policy["delta"],
             planned_records=policy["planned_records"],
             silo_norm=policy["silo_norm"],
+            sampling_rate=policy.get("sampling_rate"),
             policy_hash=found.policy_hash,
         ),
         aggregation=AggregationView(
             policy["rule"], policy["weights"], policy["weight_cap"], policy["server_lr"]
         ),
-        num_updates=found.num_updates,
+        selection=selection_view(found),
+        acceptance=acceptance_view(found),
+        extension=extension_view(found),
+        num_updates=_num_updates(found),
         started_at=found.started_at,
         completed_at=found.completed_at,
         result_model=result,
         failure=found.failure,
+        paused=found.paused_at is not None,
     )
 
 
-def _model(version: ModelVersion) -> GlobalModel:
+def _num_updates(found: Round) -> int | None:
+    """The size of a Poisson sample would tell of who is in it (RULES 12)."""
+    if is_poisson(found) and Scope.ROUND_MANAGE not in current_client().scopes:
+        return None
+    return found.num_updates
+
+
+def shown_model(version: ModelVersion) -> GlobalModel:
+    """A model version as rounds and invitations show it."""
     url = f"{current_services().config.public_url.rstrip('/')}/api/v1/models/{version.version}"
     return GlobalModel(version.model_id, version.version, url, version.checksum, version.size_bytes)

@@ -24,10 +24,13 @@ from gateway.errors import (
     DuplicateUpdate,
     GatewayError,
     IdempotencyKeyReused,
+    IntakeStopped,
     InvalidModelFormat,
     NotFound,
+    NotInvited,
     PayloadTooLarge,
     RoundExpired,
+    RoundPaused,
     SignatureInvalid,
     ValidationFailed,
 )
@@ -85,6 +88,9 @@ class PendingReceipt:
         TruncatedBody,
         NotFound,
         RoundExpired,
+        RoundPaused,
+        IntakeStopped,
+        NotInvited,
         DuplicateUpdate,
         PayloadTooLarge,
         ChecksumMismatch,
@@ -106,6 +112,7 @@ def send_update(round_number: int) -> Response:
         return idempotency.first_answer(hashed, body_digest())
     found, schema = open_for(services, client, insist_number(round_number))
     with upload_place():
+        services.blobs.insist_room(request.content_length or 0)
         arrived = receive(services, client, schema, body_chunks(), wish)
     with arrived.blob:  # whatever fails from here on, nothing of the body is left
         accepted = prepare(services, client, found, arrived, wish)

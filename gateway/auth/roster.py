@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, func, select
+from sqlalchemy import Row, bindparam, func, select
 
 from audit.errors import KeyDestroyed
 from gateway.auth.scopes import Role
@@ -16,6 +16,8 @@ from gateway.errors import Conflict, NotFound
 from gateway.services import Services
 from gateway.storage.database import reading
 from gateway.tables import clients
+
+_PUBLIC_KEY = select(clients.c.public_key).where(clients.c.client_id == bindparam("id"))
 
 
 class ClientStatus(StrEnum):
@@ -93,10 +95,11 @@ def client_id_of(services: Services, wanted: str) -> str:
 
 def public_key_of(services: Services, client_id: str) -> str | None:
     """The registered Ed25519 key, raw in base64, that must sign the client's updates; None if it has none."""
-    row = find_row(services, client_id)
-    if row.public_key is None:
+    with reading(services.engine) as conn:
+        sealed = conn.execute(_PUBLIC_KEY, {"id": client_id}).scalar_one_or_none()
+    if sealed is None:
         return None
-    return str(services.sealer.open_column(row.public_key, "clients", "public_key", client_id))
+    return str(services.sealer.open_column(sealed, "clients", "public_key", client_id))
 
 
 def is_client_id(text: str) -> bool:

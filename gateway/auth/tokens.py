@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from sqlalchemy import Connection, delete, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, or_, select, update
 
 from gateway.auth.scopes import API_KEY_SCOPES, Role, scope_text, scopes_of
 from gateway.auth.secrets import SecretKind, digest
@@ -63,8 +63,10 @@ _CLIENT = (
     clients.c.status,
     clients.c.last_seen_at,
 )
-_BY_TOKEN = select(*_CLIENT, tokens.c.scope, tokens.c.kind, tokens.c.issued_at, tokens.c.expires_at).join(
-    tokens, tokens.c.client_id == clients.c.client_id
+_BY_TOKEN = (  # made once: each request asks it
+    select(*_CLIENT, tokens.c.scope, tokens.c.kind, tokens.c.issued_at, tokens.c.expires_at)
+    .join(tokens, tokens.c.client_id == clients.c.client_id)
+    .where(tokens.c.token_hash == bindparam("digest"))
 )
 
 
@@ -73,7 +75,7 @@ def find(services: Services, bearer: str) -> BearerToken | None:
     if bearer.startswith(SecretKind.API_KEY):
         return _find_api_key(services, bearer)
     with reading(services.engine) as conn:
-        row = conn.execute(_BY_TOKEN.where(tokens.c.token_hash == digest(bearer))).one_or_none()
+        row = conn.execute(_BY_TOKEN, {"digest": digest(bearer)}).one_or_none()
     if row is None:
         return None
     client = AuthenticatedClient(row.client_id, row.subject_id, Role(row.role), scopes_of(row.scope))

@@ -9,14 +9,18 @@ import click
 
 _COMMANDS = {
     "audit": "gateway.cli.audit:audit",
+    "backup": "gateway.cli.backup:backup",
     "certs": "gateway.cli.certs:certs",
     "client": "gateway.cli.client:client",
     "db": "gateway.cli.db:db",
     "demo": "gateway.cli.demo:demo",
+    "doctor": "gateway.cli.doctor:doctor",
     "forward": "gateway.cli.serve:forward",
+    "intake": "gateway.cli.intake:intake",
     "model": "gateway.cli.model:model",
     "nginx": "gateway.cli.nginx:nginx",
     "privacy": "gateway.cli.privacy:privacy",
+    "restore": "gateway.cli.backup:restore",
     "round": "gateway.cli.round:round_",
     "sequence": "gateway.cli.serve:sequence",
     "serve": "gateway.cli.serve:serve",

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from aggregation.errors import BadFormat
+from gateway.api.paths import insist_version
 from gateway.cli.opening import open_console
 from gateway.rounds.lineage import ModelVersion, list_versions
 from gateway.rounds.publishing import ModelWish, add_model
@@ -77,7 +78,7 @@ def show(*, as_json: bool) -> None:
 def promote(*, version: str, as_json: bool) -> None:
     """Make VERSION the base of its lineage's next round: a roll-back, or forward again."""
     with open_console() as services:
-        chosen = make_current(services, version)
+        chosen = make_current(services, insist_version(version))
     _print(chosen, as_json=as_json)
 
 

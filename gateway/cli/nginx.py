@@ -11,6 +11,7 @@ import click
 from gateway.config import load_config
 from gateway.errors import ConfigError
 from gateway.front import ClientCertificates, Front, render, render_http
+from gateway.model_cache import Download
 
 _CHOICES = click.Choice([choice.value for choice in ClientCertificates])
 
@@ -36,6 +37,11 @@ _CHOICES = click.Choice([choice.value for choice in ClientCertificates])
     "--client-certificates", type=_CHOICES, default="off", help="What to ask of clients (RFC 8705)."
 )
 @click.option("--client-ca", type=Path, help="Authority for --client-certificates ca.")
+@click.option(
+    "--blobs",
+    type=Path,
+    help="Directory whose models nginx sends itself. Default: that of FLG_BLOB_URL where FLG_MODEL_DOWNLOAD is accel.",
+)
 @click.option("--access-log", type=Path, help="Access log. Default: /var/log/nginx/fl-gateway.log.")
 @click.option("--error-log", type=Path, help="Error log. Default: /var/log/nginx/error.log.")
 @click.option("--bootstrap", is_flag=True, help="Only port 80, while there is no certificate yet.")
@@ -71,6 +77,9 @@ def _front(*, server_names: tuple[str, ...], **given: Any) -> Front:
         "max_upload_bytes": config.max_update_bytes,
         "max_json_bytes": config.max_json_bytes,
     }
+    scheme, _, directory = config.blob_url.partition(":")
+    if config.model_download == Download.ACCEL and scheme == "file":
+        facts["blobs"] = Path(directory).absolute()
     facts |= {name: value for name, value in given.items() if value not in (None, ())}
     facts.setdefault("certificate_key", Path(facts["certificate"]).with_name("privkey.pem"))
     facts["client_certificates"] = ClientCertificates(facts["client_certificates"])

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import logging
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
 
 import click
 
 from audit.events import EventType
 from gateway.cli.opening import open_console
-from gateway.config import load_config
+from gateway.config import Config, load_config
+from gateway.listening import bind, bind_path, named, url_of, wait_until_ready
 from gateway.services import Services
-from gateway.supervisor import Supervisor, bind, end_with_parent, part_command, url_of, wait_until_ready
+from gateway.supervisor import Supervisor, end_with_parent, part_command
 
+SERVERS = ("gunicorn", "granian")
 PARTS = ("web", "worker", "sequence", "forward")
 _PARENT = click.option("--parent-fd", type=int, hidden=True, help="End when this pipe's other end is closed.")
 
@@ -26,19 +31,46 @@ _PARENT = click.option("--parent-fd", type=int, hidden=True, help="End when this
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes a free port."
 )
+@click.option(
+    "--socket",
+    "path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Listen on a Unix socket of this path (mode 0660) instead of an address.",
+)
+@click.option(
+    "--server",
+    type=click.Choice(SERVERS),
+    default=SERVERS[0],
+    show_default=True,
+    help="WSGI server; granian takes large uploads faster, and only on --socket, behind nginx.",
+)
 @click.option("--only", type=click.Choice(["web"]), help="Serve HTTP alone; run the other parts elsewhere.")
 @click.option("--fd", type=int, hidden=True, help="An inherited listening socket.")
 @_PARENT
-def serve(*, host: str, port: int, only: str | None, fd: int | None, parent_fd: int | None) -> None:
+def serve(
+    *,
+    host: str,
+    port: int,
+    path: Path | None,
+    server: str,
+    only: str | None,
+    fd: int | None,
+    parent_fd: int | None,
+) -> None:
     """Run the gateway: web, worker, sequencer and forwarder in one process tree.
 
-    Prints one line `ready http://…` once it answers.
+    Prints one line `ready http://…` or `ready unix:/PATH` once it answers.
     """
     _log_to_stderr()
-    if only == "web":
-        _serve_web(host, port, fd, parent_fd)
-    else:
-        _serve_all(host, port)
+    _insist_on_server(server, on_socket=path is not None or fd is not None)
+    if fd is not None:
+        _serve_as_part(server, fd, parent_fd)
+        return
+    with named(_bound(host, port, path)) as listening:
+        if only == "web":
+            _serve_web(server, listening)
+        else:
+            _serve_all(server, listening)
 
 
 @click.command()
@@ -68,40 +100,63 @@ def forward(*, parent_fd: int | None) -> None:
     _run_part("forwarder", run_forwarder, parent_fd)
 
 
-def _serve_all(host: str, port: int) -> None:
+def _insist_on_server(server: str, *, on_socket: bool) -> None:
+    """Granian passes on whatever headers it is given: nobody but the TLS front may speak to it."""
+    if server != "granian":
+        return
+    if not on_socket:
+        raise click.UsageError("--server granian listens on a Unix socket alone: add --socket PATH")
+    if find_spec("granian") is None:
+        raise click.UsageError(
+            "--server granian needs the extra `server`: pip install 'fl-gateway[server]', or leave it out"
+        )
+
+
+def _bound(host: str, port: int, path: Path | None) -> socket.socket:
+    try:
+        return bind(host, port) if path is None else bind_path(path.absolute())
+    except OSError as error:
+        where = f"{host}:{port}" if path is None else path
+        click.echo(f"fl-gateway: {where} cannot be listened on: {error.strerror or error}", err=True)
+        sys.exit(2)
+
+
+def _serve_all(server: str, listening: socket.socket) -> None:
     stop = _stop_on_signals()
     with open_console(part="serve") as services:
         _recover_and_note(services, "all")
-        try:
-            listening = bind(host, port)
-        except OSError as error:
-            click.echo(f"fl-gateway: {host}:{port} cannot be listened on: {error.strerror}", err=True)
-            sys.exit(2)
         fd = listening.fileno()
         commands = {
-            "web": part_command("serve --only web", "--fd", str(fd)),
+            "web": part_command("serve --only web", "--server", server, "--fd", str(fd)),
             **{part: part_command(part) for part in PARTS[1:]},
         }
         Supervisor(commands, (fd,)).run(stop, started=partial(_announce, url_of(listening), stop))
-        listening.close()
         services.trail.note(EventType.SERVER_STOPPED, mode="all")
 
 
-def _serve_web(host: str, port: int, fd: int | None, parent_fd: int | None) -> None:
-    from gateway.web import Web
-
-    config = load_config()
+def _serve_as_part(server: str, fd: int, parent_fd: int | None) -> None:
     if parent_fd is not None:
         end_with_parent(parent_fd)
-    if fd is not None:
-        Web(config, f"fd://{fd}").run()
-        return
+    _run_web(server, load_config(), socket.socket(fileno=fd))
+
+
+def _serve_web(server: str, listening: socket.socket) -> None:
     with open_console(part="web") as services:
         _recover_and_note(services, "web")
-    listening = bind(host, port)
     stop = threading.Event()
     threading.Thread(target=_announce, args=(url_of(listening), stop), daemon=True).start()
-    Web(config, f"fd://{listening.fileno()}").run()
+    _run_web(server, load_config(), listening)
+
+
+def _run_web(server: str, config: Config, listening: socket.socket) -> None:
+    if server == "granian":
+        from gateway.web_granian import GranianWeb
+
+        GranianWeb(config, listening).run()
+    else:
+        from gateway.web import Web
+
+        Web(config, f"fd://{listening.detach()}").run()
 
 
 def _recover_and_note(services: Services, mode: str) -> None:

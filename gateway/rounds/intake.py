@@ -8,52 +8,55 @@ from __future__ import annotations
 
 import base64
 import hmac
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from hashlib import sha256
-from typing import IO, Any
+from typing import Any
 from uuid import uuid4
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, bindparam, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from aggregation.npz import npz_to_safetensors
 from aggregation.reader import Summary, UpdateReader
 from aggregation.wire import Schema, schema_from_json
 from audit.canonical import JsonValue
 from audit.draft import Personal
 from audit.entry import Draft
 from audit.events import EventType, Retention
+from audit.writing import writing
 from compliance.errors import ComplianceError
 from gateway.auth.roster import public_key_of
 from gateway.auth.tokens import AuthenticatedClient
 from gateway.errors import (
+    BlobsAway,
     ChecksumMismatch,
     Conflict,
     DuplicateUpdate,
     GatewayError,
     PayloadTooLarge,
     RoundExpired,
+    RoundPaused,
     SignatureInvalid,
-    StorageFull,
     ValidationFailed,
 )
+from gateway.messaging.outbox import QueueName, post
+from gateway.rounds.arrival import arrive, as_safetensors
+from gateway.rounds.intake_switch import insist_intake
+from gateway.rounds.invitations import insist_invited
 from gateway.rounds.lineage import find_lineage
 from gateway.rounds.portable import WHAT, is_portable
 from gateway.rounds.receipts import sign_receipt
 from gateway.rounds.record import Round, RoundStatus, UpdateStatus, find_round, lock_round
 from gateway.services import Services
-from gateway.storage.blobs import Incoming, is_full
-from gateway.storage.database import reading
-from gateway.tables import client_updates, outbox
+from gateway.storage.blobs import Incoming
+from gateway.storage.database import lacks_room, reading
+from gateway.tables import client_updates
 
-QUEUE = "model_updates"
-_ZIP_MAGIC = b"PK\x03\x04"
-_SPOOL_SLACK_BYTES = 16 << 20
+_OWN = select(client_updates.c.update_id).where(
+    client_updates.c.round_id == bindparam("round"), client_updates.c.client_id == bindparam("client")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +99,16 @@ def open_for(services: Services, client: AuthenticatedClient, round_number: int)
     Raises:
         NotFound: no such round.
         RoundExpired: it takes no more updates.
+        RoundPaused: it takes none for a while.
+        IntakeStopped: no round takes any.
+        NotInvited: it chose its clients, and not this one.
         DuplicateUpdate: the client's update is there already.
     """
     with reading(services.engine) as conn:
+        insist_intake(conn)
         found = find_round(conn, round_number)
         _insist_open(found, services.clock())
+        insist_invited(conn, found, client.client_id)
         _insist_first(conn, found, client)
         schema = schema_from_json(find_lineage(conn, found.model_id).schema)
     return found, schema
@@ -177,28 +185,17 @@ def commit(
         remember: stores the answer for an idempotent repetition, in the same transaction.
 
     Raises:
-        RoundExpired: the round closed meanwhile.
+        RoundExpired, RoundPaused, IntakeStopped: the round closed or was halted meanwhile.
+        NotInvited: the client's invitation was withdrawn meanwhile.
         DuplicateUpdate: another update of this client was faster.
     """
     try:
         arrived.blob.keep()
         services.crash("update.blob")
-        with services.engine.begin() as conn:
-            _insist_open(lock_round(conn, accepted.row["round_id"], shared=True), services.clock())
-            remember(conn)
-            conn.execute(insert(client_updates).values(**accepted.row))
-            conn.execute(
-                insert(outbox).values(
-                    message_id=str(uuid4()),
-                    queue=QUEUE,
-                    body={"update_id": accepted.update_id, "round_number": accepted.round_number},
-                    created_at=accepted.received_at,
-                )
-            )
-            services.trail.write(conn, accepted.entry)
+        writing(services.engine, lambda conn: _write(conn, services, accepted, remember))
     except BaseException as error:
         arrived.blob.discard()
-        if isinstance(error, GatewayError | ComplianceError | IntegrityError):
+        if _has_not_committed(error):
             services.blobs.delete(arrived.blob_id)  # after any other it may have committed: the sweep decides
         if isinstance(error, IntegrityError):
             raise DuplicateUpdate from error
@@ -206,64 +203,47 @@ def commit(
     services.crash("update.committed")
 
 
+def _write(
+    conn: Connection, services: Services, accepted: Accepted, remember: Callable[[Connection], None]
+) -> None:
+    locked = lock_round(conn, accepted.row["round_id"], shared=True)
+    insist_intake(conn)
+    _insist_open(locked, services.clock())
+    insist_invited(conn, locked, accepted.row["client_id"])
+    remember(conn)
+    conn.execute(insert(client_updates), dict(accepted.row))
+    body: dict[str, str | int] = {"update_id": accepted.update_id, "round_number": accepted.round_number}
+    post(conn, QueueName.MODEL_UPDATES, body, accepted.received_at)
+    services.trail.write(conn, accepted.entry)
+
+
+def _has_not_committed(error: BaseException) -> bool:
+    if isinstance(error, BlobsAway):  # it would not delete either
+        return False
+    return isinstance(error, GatewayError | ComplianceError | IntegrityError) or lacks_room(error)
+
+
 def _check(
     services: Services, schema: Schema, chunks: Iterator[bytes], blob: Incoming
 ) -> tuple[bytes, int, Summary]:
-    hashed, size_bytes = sha256(), 0
-    limit = services.config.max_update_bytes
-
-    def counted() -> Iterator[bytes]:
-        nonlocal size_bytes
-        for chunk in chunks:
-            size_bytes += len(chunk)
-            if size_bytes > limit:
-                raise PayloadTooLarge(f"An update may have {limit} bytes", max_bytes=limit)
-            hashed.update(chunk)
-            yield chunk
-
-    body = counted()
-    first = next(body, b"")
     reader = UpdateReader(schema)
-    if first.startswith(_ZIP_MAGIC):
-        body = _unzipped(first, body, schema)
-        first = b""
-    for chunk in _again(first, body):
-        reader.feed(chunk)
-        blob.write(chunk)
-    return hashed.digest(), size_bytes, reader.close()
+
+    def take(piece: bytes) -> None:
+        reader.feed(piece)
+        blob.write(piece)
+
+    body = _limited(chunks, services.config.max_update_bytes)
+    digest, size_bytes = arrive(body, take, convert=lambda passing: as_safetensors(passing, schema))
+    return digest, size_bytes, reader.close()
 
 
-def _again(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
-    yield first
-    yield from rest
-
-
-def _unzipped(first: bytes, rest: Iterator[bytes], schema: Schema) -> Iterator[bytes]:
-    """An `.npz` body as safetensors; it is spooled in a file without a name, since a zip's index is at its end."""
-    room = sum(spec.size_bytes for spec in schema) + _SPOOL_SLACK_BYTES
-    try:
-        yield from _converted(_again(first, rest), room, schema)
-    except OSError as error:
-        if is_full(error):
-            raise StorageFull from error
-        raise
-
-
-def _converted(chunks: Iterator[bytes], room: int, schema: Schema) -> Iterator[bytes]:
-    with tempfile.TemporaryFile() as spooled, tempfile.TemporaryFile() as converted:
-        for chunk in chunks:
-            if spooled.tell() + len(chunk) > room:
-                raise PayloadTooLarge("The .npz file is larger than the model", max_bytes=room)
-            spooled.write(chunk)
-        spooled.seek(0)
-        npz_to_safetensors(spooled, converted.write, schema)
-        converted.seek(0)
-        yield from _pieces(converted)
-
-
-def _pieces(file: IO[bytes]) -> Iterator[bytes]:
-    while piece := file.read(1 << 20):
-        yield piece
+def _limited(chunks: Iterator[bytes], limit: int) -> Iterator[bytes]:
+    size_bytes = 0
+    for chunk in chunks:
+        size_bytes += len(chunk)
+        if size_bytes > limit:
+            raise PayloadTooLarge(f"An update may have {limit} bytes", max_bytes=limit)
+        yield chunk
 
 
 def _check_signature(
@@ -312,6 +292,8 @@ def _sealer(
 
 def _insist_open(found: Round, now: datetime) -> None:
     match found.status:
+        case RoundStatus.ACTIVE if found.paused_at and not found.closing:
+            raise RoundPaused
         case RoundStatus.ACTIVE if not found.closing and now < found.deadline:
             return
         case RoundStatus.INITIALIZED | RoundStatus.SELECTING:
@@ -321,8 +303,5 @@ def _insist_open(found: Round, now: datetime) -> None:
 
 
 def _insist_first(conn: Connection, found: Round, client: AuthenticatedClient) -> None:
-    query = select(client_updates.c.update_id).where(
-        client_updates.c.round_id == found.round_id, client_updates.c.client_id == client.client_id
-    )
-    if conn.execute(query).first() is not None:
+    if conn.execute(_OWN, {"round": found.round_id, "client": client.client_id}).first() is not None:
         raise DuplicateUpdate

@@ -6,8 +6,9 @@ outside of transactions; what it allowed is stored by compare-and-set on the lin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -155,6 +156,22 @@ def spent_epsilon(lineage: Lineage, lines: Sequence[Line]) -> float:
     if not lines:
         return 0.0
     return float(epsilon([line.mechanism for line in lines], float(claim_delta(lineage))))
+
+
+def epsilon_if_cohort_known(lineage: Lineage, lines: Sequence[Line]) -> float:
+    """The same without what sampling earned: it holds also against readers who see who took part (RULES 12)."""
+    known = [replace(line, mechanism=replace(line.mechanism, sampling_rate=1.0)) for line in lines]
+    return spent_epsilon(lineage, known)
+
+
+def spend_facts(lineage: Lineage, lines: Sequence[Line], *, bare: bool) -> dict[str, str]:
+    """What an entry says of a lineage's spend; where rounds sampled, the log's readers see who took part (RULES 12)."""
+    spent = known = math.inf
+    if not bare:
+        spent, known = spent_epsilon(lineage, lines), epsilon_if_cohort_known(lineage, lines)
+    told = {"epsilon_spent": decimal_up(spent), "delta": claim_delta(lineage)}
+    is_sampled = any(line.mechanism.sampling_rate < 1 for line in lines)
+    return told | ({"epsilon_if_cohort_known": decimal_up(known)} if is_sampled else {})
 
 
 def bare_spend(model_id: str, round_number: int) -> Spend:

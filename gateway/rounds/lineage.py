@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from gateway.errors import NotFound
 from gateway.tables import model_versions, models
@@ -45,13 +45,16 @@ class ModelVersion:
     created_at: datetime
 
 
+_BY_ID = select(models).where(models.c.model_id == bindparam("id"))
+
+
 def find_lineage(conn: Connection, model_id: str) -> Lineage:
     """The lineage of that id.
 
     Raises:
         NotFound: there is none.
     """
-    row = conn.execute(select(models).where(models.c.model_id == model_id)).one_or_none()
+    row = conn.execute(_BY_ID, {"id": model_id}).one_or_none()
     if row is None:
         raise NotFound("There is no such model")
     return _lineage(row._mapping)

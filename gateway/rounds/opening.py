@@ -1,10 +1,13 @@
-"""A new round: its policy is fixed, its spend reserved, and it opens, all in one transaction (RULES 7, 8)."""
+"""A new round: its policy is fixed, its spend reserved, and it is there, all in one transaction (RULES 7, 8).
+
+It takes updates at once where every client may come; otherwise the worker first draws its clients.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -18,7 +21,9 @@ from aggregation.policy import Policy
 from aggregation.policy_request import policy_from_request
 from aggregation.wire import dimension, schema_from_json
 from audit.events import EventType
+from audit.writing import writing
 from gateway.errors import BudgetExceeded, Conflict, RoundOpen, ValidationFailed
+from gateway.rounds.intake_switch import insist_intake
 from gateway.rounds.ledger import LedgerMoved, Line, LineStatus, check_budget, read_lines, reserve
 from gateway.rounds.lineage import (
     Lineage,
@@ -30,7 +35,9 @@ from gateway.rounds.lineage import (
 )
 from gateway.rounds.portable import WHAT, is_portable
 from gateway.rounds.record import Round, RoundStatus, has_open_round, next_round_number
+from gateway.rounds.strategy import Selection, Strategy
 from gateway.services import Services
+from gateway.storage.bell import Channel
 from gateway.storage.database import reading
 from gateway.tables import rounds
 
@@ -39,8 +46,20 @@ _LONGEST = timedelta(days=3650)
 
 
 @dataclass(frozen=True, slots=True)
+class Extension:
+    """By how much, and how often, the deadline is put off while too few have come."""
+
+    seconds: int
+    times: int
+
+
+@dataclass(frozen=True, slots=True)
 class RoundRequest:
-    """What an operator asks for; `policy` is the wire form of aggregation and privacy."""
+    """What an operator asks for.
+
+    `policy` is the wire form of aggregation and privacy, `acceptance` what the new model must reach
+    (`metric`, `threshold`, `max_worsening`; the latter two may be None).
+    """
 
     base_version: str | None
     deadline: datetime
@@ -48,6 +67,9 @@ class RoundRequest:
     min_clients: int
     training_config: Mapping[str, Any]
     policy: Mapping[str, Any]
+    selection: Selection = field(default_factory=Selection)
+    acceptance: Mapping[str, Any] | None = None
+    extension: Extension | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +87,7 @@ def open_round(
     *,
     remember: Callable[[Round], Callable[[Connection], None]],
 ) -> Round:
-    """Open a round that takes updates at once.
+    """Open a round: active at once where every client may come, else selecting until its clients are drawn.
 
     Args:
         services: the stores.
@@ -75,6 +97,7 @@ def open_round(
     Raises:
         BudgetExceeded: the lineage's privacy budget does not allow it; nothing was reserved.
         RoundOpen: the lineage has an open round.
+        IntakeStopped: the operator stopped all intake.
         NotFound: there is no such model.
         PolicyError, ValidationFailed: a value is wrong.
     """
@@ -88,10 +111,14 @@ def open_round(
         plan = _plan(services, wish)
         try:
             return _commit(services, wish, plan, now, remember)
-        except (LedgerMoved, _NumberTaken):
+        except (LedgerMoved, _BaseMoved, _NumberTaken):
             if plan.line:
                 services.keystore.destroy_seed(plan.line.ledger_id)
     raise Conflict("Other rounds are being opened at the same time: try again")
+
+
+class _BaseMoved(Exception):
+    """Another version became the current one since the plan was made, as by a roll-back: plan again."""
 
 
 class _NumberTaken(Exception):
@@ -106,11 +133,14 @@ def _plan(services: Services, wish: RoundRequest) -> _Plan:
         lines = read_lines(conn, lineage.model_id)
         number = next_round_number(conn)
     coordinates = dimension(schema_from_json(lineage.schema))
-    policy = policy_from_request(_with_lineage_delta(wish.policy, lineage), coordinates=coordinates)
+    rate = wish.selection.sampling_rate
+    policy = policy_from_request(
+        _with_lineage_delta(wish.policy, lineage), coordinates=coordinates, sampling_rate=rate
+    )
     if not policy.is_noised:
         _refuse_without_noise(lineage)
         return _Plan(lineage, base, policy, None, number)
-    mechanism = plan_grid(policy, coordinates).mechanism()
+    mechanism = plan_grid(policy, coordinates).mechanism(rate or 1.0)  # no other strategy earns amplification
     check_budget(lineage, lines, mechanism, policy.unit.value)
     line = _line(lineage, number, mechanism, policy)
     services.keystore.new_seed(line.ledger_id)  # committed before the reservation is
@@ -169,29 +199,40 @@ def _commit(
             "model_version": plan.base.version,
             "policy_hash": row["policy_hash"],
             "policy": json.dumps(row["policy"], sort_keys=True, separators=(",", ":")),
+            "selection": json.dumps(
+                row["selection"] or {"strategy": "all"}, sort_keys=True, separators=(",", ":")
+            ),
         },
     )
     made = _as_round(row)
     store_answer = remember(made)
+
+    def write(conn: Connection) -> None:
+        locked = lock_lineage(conn, plan.lineage.model_id)
+        insist_intake(conn)
+        if wish.base_version is None and locked.current_version != plan.base.version:
+            raise _BaseMoved
+        if has_open_round(conn, plan.lineage.model_id):
+            raise RoundOpen("Close the lineage's open round first, or wait for it")
+        if plan.line:
+            reserve(conn, plan.lineage, plan.line, now)
+        conn.execute(insert(rounds).values(**row))
+        store_answer(conn)
+        services.trail.write(conn, entry)
+
     try:
-        with services.engine.begin() as conn:
-            lock_lineage(conn, plan.lineage.model_id)
-            if has_open_round(conn, plan.lineage.model_id):
-                raise RoundOpen("Close the lineage's open round first, or wait for it")
-            if plan.line:
-                reserve(conn, plan.lineage, plan.line, now)
-            conn.execute(insert(rounds).values(**row))
-            store_answer(conn)
-            services.trail.write(conn, entry)
+        writing(services.engine, write)
     except IntegrityError as error:
         raise _NumberTaken from error
+    if made.status is RoundStatus.ACTIVE:
+        services.bell.ring(Channel.INVITATIONS)  # every client is invited
     return made
 
 
 def _row(wish: RoundRequest, plan: _Plan, now: datetime) -> dict[str, Any]:
     return {
         "round_number": plan.round_number,
-        "status": RoundStatus.ACTIVE.value,
+        "status": _first_status(wish.selection).value,
         "started_at": now,
         "global_model_version": plan.base.version,
         "model_id": plan.lineage.model_id,
@@ -203,14 +244,22 @@ def _row(wish: RoundRequest, plan: _Plan, now: datetime) -> dict[str, Any]:
         "min_clients": plan.policy.min_clients,
         "closing": False,
         "ledger_id": plan.line.ledger_id if plan.line else None,
+        "selection": wish.selection.stored(),
+        "acceptance": dict(wish.acceptance) if wish.acceptance else None,
+        "extension_s": wish.extension.seconds if wish.extension else None,
+        "extensions_left": wish.extension.times if wish.extension else None,
     }
+
+
+def _first_status(selection: Selection) -> RoundStatus:
+    return RoundStatus.ACTIVE if selection.strategy is Strategy.ALL else RoundStatus.SELECTING
 
 
 def _as_round(row: Mapping[str, Any]) -> Round:
     return Round(
         round_id=0,  # the database's own; nothing outside of it needs one
         round_number=row["round_number"],
-        status=RoundStatus.ACTIVE,
+        status=RoundStatus(row["status"]),
         model_id=row["model_id"],
         base_version=row["global_model_version"],
         result_version=None,
@@ -227,4 +276,8 @@ def _as_round(row: Mapping[str, Any]) -> Round:
         cohort=(),
         ledger_id=row["ledger_id"],
         failure=None,
+        selection=row["selection"],
+        acceptance=row["acceptance"],
+        extension_s=row["extension_s"],
+        extensions_left=row["extensions_left"],
     )

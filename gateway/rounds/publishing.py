@@ -6,7 +6,6 @@ import hmac
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
-from hashlib import sha256
 from uuid import uuid4
 
 from sqlalchemy import Connection, insert
@@ -23,6 +22,8 @@ from gateway.errors import (
     RoundOpen,
     ValidationFailed,
 )
+from gateway.rounds.arrival import arrive
+from gateway.rounds.filing import file_model
 from gateway.rounds.lineage import (
     ModelVersion,
     add_version,
@@ -35,7 +36,7 @@ from gateway.rounds.portable import WHAT, is_portable
 from gateway.rounds.record import has_open_round
 from gateway.services import Services
 from gateway.storage.blobs import Incoming
-from gateway.storage.database import reading
+from gateway.storage.database import lacks_room, reading
 from gateway.tables import models
 
 
@@ -86,12 +87,13 @@ def add_model(
         blob.discard()
         raise
     try:
-        return _publish(services, blob_id, digest, summary, wish, remember)
-    except OperationalError:
-        raise  # it may have committed: the sweep decides by the rows
-    except BaseException:
-        services.blobs.delete(blob_id)
+        made = _publish(services, blob_id, digest, summary, wish, remember)
+    except BaseException as error:
+        if not isinstance(error, OperationalError) or lacks_room(error):
+            services.blobs.delete(blob_id)  # otherwise it may have committed: the sweep decides by the rows
         raise
+    file_model(services, made)
+    return made
 
 
 def promote(services: Services, version: str) -> ModelVersion:
@@ -114,18 +116,21 @@ def promote(services: Services, version: str) -> ModelVersion:
             raise RoundOpen("Close the lineage's open round first, or wait for it")
         make_current(conn, found)
         services.trail.write(conn, entry)
+    services.models.forget(found.version)
     return found
 
 
 def _read(services: Services, chunks: Iterator[bytes], blob: Incoming) -> tuple[bytes, Summary]:
-    hashed, reader, limit = sha256(), UpdateReader(), services.config.max_update_bytes
-    for chunk in chunks:
+    reader, limit = UpdateReader(), services.config.max_update_bytes
+
+    def take(chunk: bytes) -> None:
         if blob.size_bytes + len(chunk) > limit:
             raise PayloadTooLarge(f"A model may have {limit} bytes", max_bytes=limit)
-        hashed.update(chunk)
         reader.feed(chunk)
         blob.write(chunk)
-    return hashed.digest(), reader.close()
+
+    digest, _ = arrive(chunks, take)
+    return digest, reader.close()
 
 
 def _publish(

@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from gateway.errors import NoOpenRound, NotFound
 from gateway.tables import client_updates, rounds
@@ -41,6 +41,9 @@ class UpdateStatus(StrEnum):
 _SHOWN = [
     column for column in rounds.c if column is not rounds.c.cohort
 ]  # a cohort may be a hundred thousand ids
+_BY_NUMBER = select(*_SHOWN).where(rounds.c.round_number == bindparam("number"))
+_LOCKED = select(rounds).where(rounds.c.round_id == bindparam("id")).with_for_update()
+_LOCKED_SHARED = select(rounds).where(rounds.c.round_id == bindparam("id")).with_for_update(read=True)
 OPEN_STATUSES = tuple(status.value for status in RoundStatus if status.is_open)
 
 
@@ -48,7 +51,7 @@ OPEN_STATUSES = tuple(status.value for status in RoundStatus if status.is_open)
 class Round:
     """One round. `policy` is the aggregation policy's JSON, `selection` None where every client may come.
 
-    `cohort` is the frozen update ids in order, read by `open_rounds` and `lock_round` alone.
+    `cohort` is the frozen update ids in order, read by `open_rounds`, `whole_round` and `lock_round` alone.
     """
 
     round_id: int
@@ -83,8 +86,7 @@ def find_round(conn: Connection, round_number: int) -> Round:
     Raises:
         NotFound: there is none.
     """
-    query = select(*_SHOWN).where(rounds.c.round_number == round_number)
-    row = conn.execute(query).one_or_none()
+    row = conn.execute(_BY_NUMBER, {"number": round_number}).one_or_none()
     if row is None:
         raise NotFound("There is no such round")
     return _round(row._mapping)
@@ -92,8 +94,13 @@ def find_round(conn: Connection, round_number: int) -> Round:
 
 def lock_round(conn: Connection, round_id: int, *, shared: bool = False) -> Round:
     """The round as it is now, locked until the transaction ends (RULES 5)."""
-    query = select(rounds).where(rounds.c.round_id == round_id).with_for_update(read=shared)
-    return _round(conn.execute(query).one()._mapping)
+    query = _LOCKED_SHARED if shared else _LOCKED
+    return _round(conn.execute(query, {"id": round_id}).one()._mapping)
+
+
+def whole_round(conn: Connection, round_id: int) -> Round:
+    """The round as it is now, with its cohort."""
+    return _round(conn.execute(select(rounds).where(rounds.c.round_id == round_id)).one()._mapping)
 
 
 def current_round(conn: Connection) -> Round:

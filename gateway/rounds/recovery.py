@@ -10,13 +10,14 @@ from sqlalchemy import Connection, select
 from audit.errors import AuditError
 from audit.store import tree_size
 from audit.tree import root
-from compliance.tables import privacy_requests
+from gateway.rounds.blob_names import batches, named_blobs
 from gateway.rounds.freezing import fail
 from gateway.rounds.ledger import BARE, Line, LineStatus, insist_spent, mechanism_from_json
 from gateway.rounds.record import OPEN_STATUSES, RoundStatus, open_rounds
+from gateway.rounds.release import model_blob_name
 from gateway.services import Services
 from gateway.storage.database import reading
-from gateway.tables import client_updates, model_versions, models, privacy_ledger, rounds
+from gateway.tables import models, privacy_ledger, rounds
 
 log = logging.getLogger(__name__)
 ORPHAN_AGE_S = 60.0
@@ -91,20 +92,48 @@ def destroy_settled_seeds(services: Services, orphans: OrphanSeeds) -> int:
 
 
 def sweep_blobs(services: Services) -> int:
-    """Remove uploads that were cut off, and blobs that no row names, once they are older than the grace period."""
+    """Remove uploads that were cut off, and blobs that no row names, once they are older than the grace period.
+
+    Nothing is removed while the database is not the one whose log was signed last. What no row names is looked up
+    once more right before it goes.
+    """
     grace_s = services.config.blob_grace_s
     swept = services.blobs.sweep_incoming(older_than_s=grace_s)
     # A new model has no row while it is evaluated.
-    limit = time.time() - max(grace_s, 2 * services.config.evaluate_timeout_s)
-    old = [name for name in services.blobs.names() if services.blobs.modified_at(name) <= limit]
-    with reading(services.engine) as conn:
-        if not _is_ours(conn, services):
+    least_s = max(grace_s, 2 * services.config.evaluate_timeout_s)
+    old = (blob.name for blob in services.blobs.stored() if blob.age_s >= least_s)
+    for batch in batches(old):
+        nameless = _nameless(services, batch)
+        if nameless is None:
             log.error("this database is not the one whose log was signed last: no blob is removed")
             return swept
-        for name in old:
-            if not _is_named(conn, name):
-                swept += services.blobs.delete(name)
+        swept += sum(_remove(services, name) for name in nameless)
     return swept
+
+
+def _nameless(services: Services, names: list[str]) -> list[str] | None:
+    """Those that no row names; None if this database cannot tell."""
+    with reading(services.engine) as conn:
+        if not _is_ours(conn, services):
+            return None
+        named = named_blobs(conn, names)
+        nameless = [name for name in names if name not in named]
+        # A round that has published since then is seen by the look right before the removal.
+        being_made = _being_made(conn) if nameless else set()
+    return [name for name in nameless if name not in being_made]
+
+
+def _being_made(conn: Connection) -> set[str]:
+    """The models of releases that may be under way: they get their row last, however long that takes."""
+    frozen = [found for found in open_rounds(conn) if found.status is RoundStatus.AGGREGATING]
+    return {model_blob_name(found) for found in frozen}
+
+
+def _remove(services: Services, name: str) -> bool:
+    with reading(services.engine) as conn:
+        if named_blobs(conn, [name]):
+            return False
+    return services.blobs.delete(name)
 
 
 def _is_ours(conn: Connection, services: Services) -> bool:
@@ -116,11 +145,3 @@ def _is_ours(conn: Connection, services: Services) -> bool:
         return tree_size(conn) >= last.size and root(conn, last.size) == last.root
     except AuditError:
         return False
-
-
-def _is_named(conn: Connection, name: str) -> bool:
-    of_update = select(client_updates.c.update_id).where(client_updates.c.blob_id == name)
-    of_model = select(model_versions.c.version_id).where(model_versions.c.model_blob_url == f"blob:{name}")
-    of_request = select(privacy_requests.c.id).where(privacy_requests.c.package_blob == name)
-    queries = (of_update, of_model, of_request)
-    return any(conn.execute(query.limit(1)).first() is not None for query in queries)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from typing import Any
 from sqlalchemy import Connection, select, update
 
 from aggregation import engines
-from aggregation.accountant import ADJACENCY, decimal_up
+from aggregation.accountant import ADJACENCY
 from aggregation.combine import UpdateSource
 from aggregation.errors import AggregationError
 from aggregation.noise import noise_key
@@ -27,18 +26,20 @@ from aggregation.policy import MAX_RECORDS, Policy
 from audit.entry import Draft
 from audit.errors import KeyDestroyed
 from audit.events import EventType
+from audit.writing import writing
 from compliance.errors import SeedGone
+from gateway.rounds.acceptance import Acceptance, Rejection, Verdict
 from gateway.rounds.evaluation import Evaluation, evaluate
+from gateway.rounds.filing import file_model
 from gateway.rounds.freezing import fail
 from gateway.rounds.ledger import (
     LineStatus,
     bare_spend,
-    claim_delta,
     has_bare_release,
     mechanism_json,
     read_lines,
     settle,
-    spent_epsilon,
+    spend_facts,
 )
 from gateway.rounds.lineage import (
     ModelVersion,
@@ -48,7 +49,8 @@ from gateway.rounds.lineage import (
     lock_lineage,
     next_version,
 )
-from gateway.rounds.record import Round, RoundStatus, UpdateStatus, lock_round
+from gateway.rounds.record import Round, RoundStatus, UpdateStatus, find_round, lock_round
+from gateway.rounds.strategy import is_poisson
 from gateway.services import Services
 from gateway.storage.blobs import BlobCorrupt, ClearReader
 from gateway.storage.database import reading
@@ -70,19 +72,26 @@ class _Written:
     evaluation: Evaluation
 
 
+class _BaseUnreadable(Exception):
+    """The base's blob is missing, or not what was published."""
+
+
 def release(services: Services, found: Round) -> None:
     """Make the round's model, or fail the round with a reason; safe to repeat after a crash anywhere."""
     try:
+        base = _base_figures(services, found)  # first: a blob without a row is swept after a while
         written = _write_model(services, found)
     except SeedGone:
         fail(services, found, "SEED_GONE")
     except (KeyDestroyed, BlobCorrupt, FileNotFoundError):
         fail(services, found, "UPDATE_UNREADABLE")
+    except _BaseUnreadable:
+        fail(services, found, "BASE_UNREADABLE")
     except AggregationError as error:
         log.error("round %s cannot be aggregated: %s", found.round_number, error.code)
         fail(services, found, error.code)
     else:
-        _publish(services, found, written)
+        _conclude(services, found, written, base)
     if found.ledger_id:
         services.keystore.destroy_seed(found.ledger_id)
 
@@ -99,7 +108,7 @@ def _write_model(services: Services, found: Round) -> _Written:
         with ExitStack() as stack:
             made = engines.local.aggregate(
                 policy,
-                stack.enter_context(ClearReader(services.blobs.path(base.blob_id))).read_at,
+                _base_blob(services, stack, base).read_at,
                 [_source(services, stack, row, hold=len(rows) <= _MOST_HELD) for row in rows],
                 write=blob.write,
                 noise_key=key,
@@ -111,9 +120,62 @@ def _write_model(services: Services, found: Round) -> _Written:
         blob.discard()
         raise
     services.crash("round.model_blob")
-    path, limit_s = services.blobs.path(blob_id), services.config.evaluate_timeout_s
-    evaluation = evaluate(services.config.evaluate, path, timeout_s=limit_s)
+    evaluation = _evaluated(services, blob_id)
     return _Written(blob_id, made.checksum, made.size_bytes, made.certificate.details(), evaluation)
+
+
+def _base_blob(services: Services, stack: ExitStack, base: ModelVersion) -> ClearReader:
+    """The base's bytes, compared with what was published before anything is built on them."""
+    try:
+        reader = stack.enter_context(services.blobs.clear_reader(base.blob_id))
+        reader.insist(base.checksum)
+    except (BlobCorrupt, FileNotFoundError):
+        raise _BaseUnreadable from None
+    return reader
+
+
+def _evaluated(services: Services, blob_id: str) -> Evaluation:
+    if not services.config.evaluate:
+        return Evaluation()  # no copy is fetched for nobody
+    with services.blobs.as_file(blob_id) as path:
+        return evaluate(services.config.evaluate, path, timeout_s=services.config.evaluate_timeout_s)
+
+
+def _base_figures(services: Services, found: Round) -> Evaluation:
+    """What the base reached, where the round's acceptance asks for it: as recorded, or evaluated now."""
+    asked = Acceptance.from_json(found.acceptance) if found.acceptance else None
+    if asked is None or not asked.needs_base:
+        return Evaluation()
+    with reading(services.engine) as conn:
+        base = find_version(conn, found.base_version)
+    recorded = Evaluation(base.accuracy, base.loss)
+    return recorded if asked.figure(recorded) is not None else _evaluated(services, base.blob_id)
+
+
+def _conclude(services: Services, found: Round, written: _Written, base: Evaluation) -> None:
+    """Publish the model, or reject it by the round's acceptance test."""
+    verdict = Verdict(None, {})
+    if found.acceptance:
+        verdict = Acceptance.from_json(found.acceptance).judge(written.evaluation, base)
+    if verdict.rejection is None:
+        _publish(services, found, written, verdict.facts)
+    else:
+        _reject(services, found, written.blob_id, verdict.rejection, verdict.facts)
+
+
+def _reject(
+    services: Services, found: Round, blob_id: str, rejection: Rejection, facts: Mapping[str, str]
+) -> None:
+    """Fail the round and remove its model; the base stays the current version, and the spend stays spent."""
+    if not found.ledger_id and "model_metric" in facts:
+        # What the entry tells of the model is a release without noise, as the model itself would have been.
+        services.state.add_spend(bare_spend(found.model_id, found.round_number))
+    fail(services, found, rejection.value, **facts)
+    services.crash("round.rejected")
+    with reading(services.engine) as conn:
+        ended = find_round(conn, found.round_number)
+    if ended.status is RoundStatus.FAILED:  # another worker may have published the same bytes
+        services.blobs.delete(blob_id)
 
 
 def model_blob_name(found: Round) -> str:
@@ -159,28 +221,34 @@ def _source(services: Services, stack: ExitStack, row: Any, *, hold: bool) -> Up
     return UpdateSource(row.update_id, reader.read_at, norm=float(opened("norm")), weight=weight)
 
 
-def _publish(services: Services, found: Round, written: _Written) -> None:
+def _publish(services: Services, found: Round, written: _Written, judged: Mapping[str, str]) -> None:
     """Model version, round, ledger line and entries in one transaction, once, whoever is first."""
     now = services.clock()
     with reading(services.engine) as conn:
         lineage = find_lineage(conn, found.model_id)
         version = _version(found, written, next_version(conn, lineage), now)
         bare = has_bare_release(services, conn, found.model_id)
-        spent = math.inf if bare else spent_epsilon(lineage, read_lines(conn, found.model_id))
-    claim = {"epsilon_spent": decimal_up(spent), "delta": claim_delta(lineage)}
-    entries = _entries(services, found, written, version, claim)
+        lines = read_lines(conn, found.model_id)
+    claim = spend_facts(lineage, lines, bare=bare)
+    entries = _entries(services, found, written, version, claim, judged)
     if not found.ledger_id:
         services.state.add_spend(bare_spend(found.model_id, found.round_number))
-    with services.engine.begin() as conn:
+
+    def publish(conn: Connection) -> bool:
         if lock_round(conn, found.round_id).status is not RoundStatus.AGGREGATING:
-            return  # another worker published the same bytes
+            return False  # another worker published the same bytes
         lock_lineage(conn, found.model_id)
         add_version(conn, version, certificate=written.certificate)
         _complete(conn, found, version, now)
         if found.ledger_id:
             settle(conn, found.ledger_id, LineStatus.SPENT, now)
         services.trail.write(conn, *entries)
+        return True
+
+    if not writing(services.engine, publish):
+        return
     services.crash("round.published")
+    file_model(services, version)
 
 
 def _version(found: Round, written: _Written, name: str, now: datetime) -> ModelVersion:
@@ -214,7 +282,12 @@ def _complete(conn: Connection, found: Round, version: ModelVersion, now: dateti
 
 
 def _entries(
-    services: Services, found: Round, written: _Written, version: ModelVersion, claim: Mapping[str, str]
+    services: Services,
+    found: Round,
+    written: _Written,
+    version: ModelVersion,
+    claim: Mapping[str, str],
+    judged: Mapping[str, str],
 ) -> list[Draft]:
     facts = {
         "round_number": found.round_number,
@@ -222,8 +295,9 @@ def _entries(
         "result_version": version.version,
         "checksum": version.checksum,
         "policy_hash": found.policy_hash,
-        "cohort_size": len(found.cohort),
+        **({} if is_poisson(found) else {"cohort_size": len(found.cohort)}),  # RULES 12
         **written.certificate,
+        **judged,
     }
     resource = f"round/{found.round_number}"
     entries = [services.trail.draft(EventType.ROUND_COMPLETED, resource=resource, details=facts)]
@@ -236,6 +310,7 @@ def _entries(
             "unit": found.policy["unit"],
             "mechanism": found.policy["mechanism"],
             "noise_multiplier": written.certificate["noise_multiplier"],
+            "sampling_rate": written.certificate.get("sampling_rate", "1"),
             "adjacency": ADJACENCY,
         }
         entries.append(services.trail.draft(EventType.PRIVACY_SPENT, resource=resource, details=told))

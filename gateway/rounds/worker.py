@@ -1,6 +1,7 @@
-"""The worker: looks at every open round, moves it on, and tidies; any number may run, and any may be killed.
+"""The worker: looks at every open round, asks the coordinator, carries its effects out, and tidies.
 
-Messages of the outbox are hints that say where to look first (RULES 4); what counts is the rows.
+One of all workers leads. Should two ever work at once, each effect asks again under the round's lock, so that
+nothing is done twice. Messages and bells are hints that say when to look (RULES 4); what counts is the rows.
 """
 
 from __future__ import annotations
@@ -9,23 +10,49 @@ import logging
 import threading
 import time
 import traceback
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import assert_never
 
-from sqlalchemy import delete, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from compliance.desk import PrivacyDesk
 from gateway.auth.tokens import purge_expired
 from gateway.errors import StorageFull
 from gateway.idempotency import purge
-from gateway.rounds.freezing import fail, freeze
-from gateway.rounds.intake import QUEUE
-from gateway.rounds.record import Round, RoundStatus, open_rounds
+from gateway.messaging.outbox import QueueName
+from gateway.messaging.queue import Message
+from gateway.rounds.coordinator import (
+    Begin,
+    Begun,
+    Draw,
+    Drawn,
+    Effect,
+    Event,
+    Extend,
+    Extended,
+    Fail,
+    Failed,
+    Freeze,
+    Frozen,
+    Looked,
+    Release,
+    ReplaceDropouts,
+    State,
+    decide,
+    state_of,
+)
+from gateway.rounds.deadlines import extend
+from gateway.rounds.filing import file_models
+from gateway.rounds.freezing import begin, fail, fail_as_decided, freeze
+from gateway.rounds.record import Round, RoundStatus, accepted_count, open_rounds, whole_round
 from gateway.rounds.recovery import OrphanSeeds, destroy_settled_seeds, sweep_blobs
 from gateway.rounds.release import release
+from gateway.rounds.releases import Releases
+from gateway.rounds.selection import draw, replace_dropouts
 from gateway.services import Services
-from gateway.storage.database import reading
-from gateway.tables import outbox
+from gateway.storage.bell import Channel
+from gateway.storage.database import is_outage, kind_of, reading
+from gateway.storage.leadership import Leadership
 
 log = logging.getLogger(__name__)
 SWEEP_S = 1.0
@@ -33,6 +60,7 @@ TIDY_S = 60.0
 LONGEST_REQUEST = timedelta(minutes=15)
 _HINTS = 500
 _MOST_FAILURES = 3
+_AWAY_PAUSE_S = 1.0
 
 
 class Worker:
@@ -43,22 +71,15 @@ class Worker:
         self._desk = desk
         self._orphans = OrphanSeeds()
         self._failures: dict[int, int] = {}
+        self._next_search: dict[int, float] = {}
+        self._hints: list[Message] = []  # of a look that failed too: a broker does not send them again by itself
         self._next_sweep = self._next_tidy = 0.0
+        self._releases = Releases(lambda found: release(services, found))
 
     def run_once(self) -> int:
-        """One look at everything that is open; returns how many rounds moved."""
-        hints = self._hints()
-        now = time.monotonic()
-        moved = 0
-        if hints or now >= self._next_sweep:
-            self._next_sweep = now + SWEEP_S
-            moved = sum(self._try(found) for found in self._open_rounds())
-            self._forget(hints)
-            self._desk.resume_open()  # erasures that waited for a frozen cohort
-        if now >= self._next_tidy:
-            self._next_tidy = now + TIDY_S
-            self.tidy()
-        return moved
+        """One look at everything that is open, to the end of each release; returns how many rounds moved."""
+        self._next_search.clear()
+        return self._turn(is_patient=True)
 
     def tidy(self) -> None:
         """Destroy what must not stay: seeds of ended rounds, expired tokens and keys, blobs that no row names."""
@@ -66,37 +87,88 @@ class Worker:
         purge_expired(self._services)
         purge(self._services)
         sweep_blobs(self._services)
+        file_models(self._services)  # after the sweep: what it unnames is there for one turn more
         self._desk.expire_packages()
         self._desk.sweep(self._services.clock() - LONGEST_REQUEST)
 
     def run(self, stop: threading.Event) -> None:
-        """Look again and again until told to stop; a database that is away is waited for."""
-        pause = self._services.config.worker_interval_s
-        while not stop.is_set():
-            try:
-                self.run_once()
-            except SQLAlchemyError as error:
-                log.warning("the database is away (%s): waiting", type(error).__name__)
-                stop.wait(1.0)
-            except (StorageFull, OSError) as error:
-                log.warning("a blob cannot be read or written (%s): waiting", type(error).__name__)
-                stop.wait(1.0)
-            stop.wait(pause)
+        """Look again and again while this worker leads, until told to stop; a database that is away is waited for."""
+        leadership = Leadership(self._services.engine, "worker")
+        try:
+            while not stop.is_set():
+                if leadership.leads():
+                    self._lead(stop)
+                else:
+                    stop.wait(SWEEP_S)
+        finally:
+            self._releases.close()
+            leadership.close()
+
+    def _lead(self, stop: threading.Event) -> None:
+        began_s = time.monotonic()
+        try:
+            self._turn()
+        except SQLAlchemyError as error:
+            if not is_outage(error):
+                raise
+            log.warning("the database is away (%s): waiting", kind_of(error))
+            stop.wait(_AWAY_PAUSE_S)
+        except (StorageFull, OSError) as error:
+            log.warning("a blob cannot be read or written (%s): waiting", type(error).__name__)
+            stop.wait(_AWAY_PAUSE_S)
+        if self._services.bell.wait(Channel.ROUNDS, SWEEP_S):
+            self._next_sweep = 0.0
+        # Many rings in a row are one look: an update a millisecond must not keep the worker counting.
+        stop.wait(max(0.0, began_s + self._services.config.worker_interval_s - time.monotonic()))
+
+    def _turn(self, *, is_patient: bool = False) -> int:
+        room = _HINTS - len(self._hints)
+        self._hints += self._services.queue.receive(QueueName.MODEL_UPDATES, limit=room)
+        now, moved = time.monotonic(), 0
+        is_due = bool(self._hints) or now >= self._next_sweep
+        if is_due:
+            self._next_sweep = now + SWEEP_S
+            moved = sum(self._try(found) for found in self._open_rounds())
+            self._services.queue.ack(self._hints)
+            self._hints.clear()
+        if is_patient:
+            self._releases.wait()
+        self._collect()
+        if is_due:
+            self._desk.resume_open()  # erasures that waited for a frozen cohort
+        if now >= self._next_tidy:
+            self._next_tidy = now + TIDY_S
+            self.tidy()
+        return moved
 
     def _try(self, found: Round) -> bool:
         """Move a round on; what is wrong with it holds up no other round, no erasure and no tidying."""
         try:
-            moved = self._move(found)
-        except SQLAlchemyError:
-            raise  # the database is away for all of them
-        except (StorageFull, OSError) as error:
-            log.warning("round %s waits for its blobs: %s", found.round_number, type(error).__name__)
+            moved = self._look(found)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is noted, and the third ends the round
-            self._note_failure(found, error)
-        else:
+            self._note(found, error)
+            return False
+        if found.status is not RoundStatus.AGGREGATING:  # there the release tells, once it has ended
             self._failures.pop(found.round_id, None)
-            return moved
-        return False
+        return moved
+
+    def _collect(self) -> None:
+        """Hear how the releases ended."""
+        for found, error in self._releases.ended():
+            if error is None:
+                self._failures.pop(found.round_id, None)
+            elif isinstance(error, Exception):
+                self._note(found, error)
+            else:
+                raise error
+
+    def _note(self, found: Round, error: Exception) -> None:
+        if isinstance(error, SQLAlchemyError) and is_outage(error):
+            raise error  # the database is away for all of them
+        if isinstance(error, StorageFull | OSError):
+            log.warning("round %s waits for its blobs: %s", found.round_number, type(error).__name__)
+        else:
+            self._note_failure(found, error)
 
     def _note_failure(self, found: Round, error: Exception) -> None:
         """Log an unforeseen failure by kind and place alone (RULES 30); the third in a row ends the round."""
@@ -110,27 +182,59 @@ class Worker:
             place.lineno,
         )
         if count >= _MOST_FAILURES:
-            now = next((one for one in self._open_rounds() if one.round_id == found.round_id), found)
-            fail(self._services, now, "UNFORESEEN_ERROR")
+            fail(self._services, self._reread(found), "UNFORESEEN_ERROR")
 
     def _open_rounds(self) -> list[Round]:
         with reading(self._services.engine) as conn:
             return open_rounds(conn)
 
-    def _move(self, found: Round) -> bool:
-        if found.status is RoundStatus.ACTIVE and freeze(self._services, found):
-            found = next((r for r in self._open_rounds() if r.round_id == found.round_id), found)
-        if found.status is RoundStatus.AGGREGATING:
-            release(self._services, found)
-            return True
-        return False
-
-    def _hints(self) -> list[str]:
+    def _reread(self, found: Round) -> Round:
         with reading(self._services.engine) as conn:
-            query = select(outbox.c.message_id).where(outbox.c.queue == QUEUE)
-            return list(conn.execute(query.order_by(outbox.c.created_at).limit(_HINTS)).scalars())
+            return whole_round(conn, found.round_id)
 
-    def _forget(self, hints: list[str]) -> None:
-        if hints:
-            with self._services.engine.begin() as conn:
-                conn.execute(delete(outbox).where(outbox.c.message_id.in_(hints)))
+    def _look(self, found: Round) -> bool:
+        with reading(self._services.engine) as conn:
+            accepted = accepted_count(conn, found.round_id)
+        now = self._services.clock()
+        return self._follow(found, state_of(found), Looked(now, accepted), now)
+
+    def _follow(self, found: Round, state: State, event: Event, now: datetime) -> bool:
+        """Carry out what an event asks for, and what that asks for in turn; whether anything was done."""
+        state, effects = decide(state, event)
+        outcomes = [self._carry_out(found, effect, now) for effect in effects]
+        for outcome in outcomes:
+            if outcome is not None:
+                self._follow(self._reread(found), state, outcome, now)
+        return any(outcome is not None for outcome in outcomes)
+
+    def _carry_out(self, found: Round, effect: Effect, now: datetime) -> Event | None:
+        """Do it, unless the world moved on meanwhile; what happened, or None if nothing did or is not yet known."""
+        services = self._services
+        match effect:
+            case Begin(to):
+                return Begun() if begin(services, found, to) else None
+            case Draw():
+                return Drawn() if self._may_search(found) and draw(services, found) else None
+            case ReplaceDropouts():
+                if self._may_search(found):
+                    replace_dropouts(services, found)
+                return None
+            case Extend(until):
+                return Extended(until) if extend(services, found, effect, now) else None
+            case Freeze():
+                return Frozen() if freeze(services, found) else None
+            case Release():
+                self._releases.begin(found)
+                return None  # it is seen in the rows
+            case Fail():
+                return Failed() if fail_as_decided(services, found, effect, now) else None
+            case _:
+                assert_never(effect)
+
+    def _may_search(self, found: Round) -> bool:
+        """Whether it is time to look for clients of a round again: many bells a second must not search many times."""
+        now = time.monotonic()
+        if now < self._next_search.get(found.round_id, 0.0):
+            return False
+        self._next_search[found.round_id] = now + SWEEP_S
+        return True

@@ -1,261 +1,103 @@
-"""Blobs in a directory: written aside, fsynced, named only once the verdict is good; updates are encrypted.
-
-An update's blob is a row of AES-256-GCM chunks of 1 MiB (RULES 17); the chunk's number and a last-flag are its
-associated data, so that a chunk can be read alone and neither a cut nor a swap goes unseen.
-"""
+"""Where updates, models and export packages lie: a directory (`file:`) or a bucket (`s3:`), behind one protocol."""
 
 from __future__ import annotations
 
-import errno
-import os
-import struct
-import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager
+from datetime import datetime
 from pathlib import Path
-from uuid import uuid4
+from typing import Protocol
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from gateway.config import Config
+from gateway.errors import BlobCorrupt, ConfigError
+from gateway.storage.chunks import CHUNK_BYTES, ClearReader, Incoming, NoSuchBlob, SealedReader, StoredBlob
+from gateway.storage.file_blobs import FileBlobs, is_full
 
-from gateway.errors import ConfigError, GatewayError, StorageFull
-from gateway.storage.durable import sync_directory
-
-CHUNK_BYTES = 1 << 20
-_TAG_BYTES = 16
-_AAD = struct.Struct(">QB")
-
-
-class BlobCorrupt(GatewayError):
-    """A blob is not what was written."""
-
-    code, title = "BLOB_CORRUPT", "A stored blob is damaged"
-
-
-def is_full(error: OSError) -> bool:
-    """Whether there is no room, as opposed to a disk that is broken."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+__all__ = [
+    "CHUNK_BYTES",
+    "BlobCorrupt",
+    "BlobStore",
+    "ClearReader",
+    "FileBlobs",
+    "Incoming",
+    "NoSuchBlob",
+    "SealedReader",
+    "StoredBlob",
+    "is_full",
+    "open_blobs",
+]
 
 
-class Incoming:
-    """A blob being written: nothing of it has a name until `keep`, and nothing is left after `discard`.
+class BlobStore(Protocol):
+    """A store of blobs with random names; every blob is whole or absent.
 
-    Args:
-        path: the temporary file.
-        final: the name it gets.
-        key: the 32-byte data key; None writes in clear (models).
+    Every method may raise `BlobsAway` (503: the store does not answer), every writing one `StorageFull` (507).
+    A blob that is asked for and is not there is a `NoSuchBlob`, which is a `FileNotFoundError`. `files_models`
+    says whether a published model gets the name of its version.
     """
 
-    def __init__(self, path: Path, final: Path, key: bytes | None) -> None:
-        self._path, self._final = path, final
-        self._cipher = AESGCM(key) if key else None
-        self._buffer = bytearray()
-        self._number = 0
-        self._file = path.open("xb")
-        self.size_bytes = 0
-
-    def write(self, data: bytes) -> None:
-        """Take the next bytes.
-
-        Raises:
-            StorageFull: the disk is full; the temporary file is gone.
-        """
-        self.size_bytes += len(data)
-        if self._cipher is None:
-            self._put(data)
-            return
-        self._buffer += data
-        while len(self._buffer) > CHUNK_BYTES:  # the last chunk stays: only close knows that it is the last
-            self._put(self._sealed(bytes(self._buffer[:CHUNK_BYTES]), last=False))
-            del self._buffer[:CHUNK_BYTES]
-
-    def keep(self) -> None:
-        """Make the blob durable and give it its name."""
-        try:
-            if self._cipher is not None:
-                self._put(self._sealed(bytes(self._buffer), last=True))
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
-            self._final.parent.mkdir(parents=True, exist_ok=True)
-            self._path.rename(self._final)
-            sync_directory(self._final.parent)
-        except OSError as error:
-            self._fail(error)
-
-    def discard(self) -> None:
-        """Leave nothing behind; harmless after `keep`."""
-        with suppress(OSError):  # a full disk fails the last flush once more; the file is closed all the same
-            self._file.close()
-        self._path.unlink(missing_ok=True)
-
-    def __enter__(self) -> Incoming:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.discard()
-
-    def _sealed(self, chunk: bytes, *, last: bool) -> bytes:
-        assert self._cipher is not None  # noqa: S101 - narrows the type
-        number, self._number = self._number, self._number + 1
-        return self._cipher.encrypt(number.to_bytes(12, "big"), chunk, _AAD.pack(number, last))
-
-    def _put(self, data: bytes) -> None:
-        try:
-            self._file.write(data)
-        except OSError as error:
-            self._fail(error)
-
-    def _fail(self, error: OSError) -> None:
-        self.discard()
-        if is_full(error):
-            raise StorageFull from error
-        raise error
-
-
-class FileBlobs:
-    """Blobs below one directory, fanned out by the first two digits of their random names."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._incoming = directory / "incoming"
-        self._incoming.mkdir(parents=True, exist_ok=True)
+    files_models: bool
 
     def incoming(self, blob_id: str, key: bytes | None = None) -> Incoming:
-        """Start a blob; its data key belongs to it alone, so that chunk numbers serve as nonces."""
-        try:
-            return Incoming(self._incoming / f"{blob_id}.{uuid4().hex}", self.path(blob_id), key)
-        except OSError as error:
-            if is_full(error):
-                raise StorageFull from error
-            raise
+        """Start a blob, sealed under its own data key, or in clear without one; nothing has a name yet."""
 
-    def path(self, blob_id: str) -> Path:
-        """Where the blob lies."""
-        return self._directory / blob_id[:2] / blob_id
+    def reader(self, blob_id: str, key: bytes, *, hold: bool = True) -> SealedReader:
+        """A reader of a sealed blob's plain bytes; with `hold` it keeps the last chunk between reads."""
+
+    def clear_reader(self, blob_id: str) -> ClearReader:
+        """A reader of a blob that is kept in clear."""
+
+    def as_file(self, blob_id: str) -> AbstractContextManager[Path]:
+        """The stored bytes as a file to read, for as long as the block runs."""
+
+    def local_path(self, blob_id: str) -> Path | None:
+        """Where the blob lies in this machine's files; None if it does not."""
+
+    def presigned_url(self, blob_id: str, *, expires_s: int, version: str) -> str | None:
+        """A URL that gives the bytes to whoever has it, until it expires; None if the store has no such thing."""
+
+    def file_model(self, blob_id: str, version: str, checksum: str, at: datetime) -> str | None:
+        """Copy a published model to the name of its version; that name, or None if the store has no such names."""
+
+    def insist_room(self, size_bytes: int) -> None:
+        """Refuse a body that announces more bytes than there is room for, before any of it is read."""
+
+    def size(self, blob_id: str) -> int:
+        """How many bytes are stored."""
 
     def delete(self, blob_id: str) -> bool:
         """Remove the blob; says whether it was there."""
-        path = self.path(blob_id)
-        try:
-            path.unlink()
-        except FileNotFoundError:
-            return False
-        sync_directory(path.parent)
-        return True
+
+    def stored(self) -> Iterator[StoredBlob]:
+        """Every kept blob with its size and age."""
 
     def names(self) -> Iterator[str]:
         """The ids of all kept blobs."""
-        for folder in self._directory.iterdir():
-            if folder.is_dir() and folder != self._incoming:
-                yield from (path.name for path in folder.iterdir() if not path.name.startswith("."))
 
     def modified_at(self, blob_id: str) -> float:
-        """When the blob was written, in seconds since the epoch; infinity if it is gone."""
-        try:
-            return self.path(blob_id).stat().st_mtime
-        except FileNotFoundError:
-            return float("inf")
+        """When it was written, in seconds since the epoch; infinity if it is gone."""
 
     def usable(self) -> bool:
-        """Whether blobs can be written now."""
-        return os.access(self._incoming, os.W_OK | os.X_OK)
+        """Whether blobs can be written now; cheap enough for a probe."""
 
     def sweep_incoming(self, *, older_than_s: float, now_s: float | None = None) -> int:
-        """Remove what uploads left behind that were cut off; returns how many."""
-        limit = (time.time() if now_s is None else now_s) - older_than_s
-        swept = 0
-        for path in self._incoming.iterdir():
-            with suppress(FileNotFoundError):  # it was kept, or discarded, this very moment
-                if path.stat().st_mtime <= limit:
-                    path.unlink()
-                    swept += 1
-        return swept
+        """Remove what cut-off uploads left behind; returns how many."""
 
-    def reader(self, blob_id: str, key: bytes, *, hold: bool = True) -> SealedReader:
-        """A reader of an encrypted blob's plain bytes; with `hold`, its memory is one chunk between reads."""
-        return SealedReader(self.path(blob_id), key, hold=hold)
+    def close(self) -> None:
+        """Give back what is held open."""
 
 
-class ClearReader:
-    """Bytes of a blob that is kept in clear, at any offset; safe for threads."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("rb")
-        self.size_bytes = path.stat().st_size
-
-    def read_at(self, offset: int, length: int) -> bytes:
-        """`length` bytes from `offset`."""
-        return os.pread(self._file.fileno(), length, offset)
-
-    def __enter__(self) -> ClearReader:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-
-class SealedReader:
-    """Plain bytes of an encrypted blob at any offset; reading on is cheap, and threads may share it.
-
-    It holds no file open: a cohort may have more updates than a process may have open files. With `hold` it keeps
-    the last chunk in memory, for reads that go on; a large cohort does without.
-    """
-
-    def __init__(self, path: Path, key: bytes, *, hold: bool = True) -> None:
-        self._path = path
-        self._cipher = AESGCM(key)
-        stored = path.stat().st_size
-        self._chunks = max(1, -(-stored // (CHUNK_BYTES + _TAG_BYTES)))
-        self.size_bytes = stored - self._chunks * _TAG_BYTES
-        self._hold = hold
-        self._held: tuple[int, bytes] | None = None
-
-    def read_at(self, offset: int, length: int) -> bytes:
-        """`length` plain bytes from `offset`.
-
-        Raises:
-            BlobCorrupt: the blob was changed, cut or swapped.
-        """
-        if offset < 0 or offset + length > self.size_bytes:
-            raise BlobCorrupt("a read lies outside the blob")
-        parts = []
-        while length > 0:
-            number, start = divmod(offset, CHUNK_BYTES)
-            part = self._chunk(number)[start : start + length]
-            parts.append(part)
-            offset, length = offset + len(part), length - len(part)
-        return b"".join(parts)
-
-    def __enter__(self) -> SealedReader:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._held = None
-
-    def _chunk(self, number: int) -> bytes:
-        held = self._held  # one read: several threads use this reader at once
-        if held is None or held[0] != number:
-            stored = CHUNK_BYTES + _TAG_BYTES
-            with self._path.open("rb", buffering=0) as file:
-                sealed = os.pread(file.fileno(), stored, number * stored)
-            last = number == self._chunks - 1
-            try:
-                plain = self._cipher.decrypt(number.to_bytes(12, "big"), sealed, _AAD.pack(number, last))
-            except InvalidTag:
-                raise BlobCorrupt from None
-            self._held = (number, plain) if self._hold else None
-            return plain
-        return held[1]
-
-
-def open_blobs(url: str) -> FileBlobs:
+def open_blobs(config: Config) -> BlobStore:
     """The blob store that `FLG_BLOB_URL` names.
 
     Raises:
-        ConfigError: it is not of the form `file:DIR`.
+        ConfigError: it is of neither form.
     """
-    scheme, _, path = url.partition(":")
-    if scheme != "file" or not path:
-        raise ConfigError("FLG_BLOB_URL must have the form file:DIR")
-    return FileBlobs(Path(path))
+    scheme, _, rest = config.blob_url.partition(":")
+    if scheme == "file" and rest:
+        return FileBlobs(Path(rest))
+    if scheme == "s3":
+        from gateway.storage.s3_blobs import open_s3_blobs  # boto3 takes its time to load
+
+        return open_s3_blobs(config)
+    raise ConfigError("FLG_BLOB_URL must have the form file:DIR or s3://BUCKET/PREFIX")

@@ -1,18 +1,46 @@
-"""One way to open a database: SQLite (WAL, full sync, one writer at a time) or PostgreSQL (psycopg 3)."""
+"""One way to open a database: SQLite (WAL, full sync, one writer at a time) or PostgreSQL (psycopg 3).
+
+On PostgreSQL everything has an end: a statement, a wait for a lock, an idle transaction, a connection to a peer that
+is gone, and the wait for a place in the pool. A process that is halted or cut off keeps nobody else waiting for long.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from sqlite3 import SQLITE_FULL
 from typing import Any
 
+import psycopg
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolExhausted
+
+from gateway.storage.silence import CONNECT_S, WatchfulConnection
 
 BUSY_TIMEOUT_MS = 10_000
+POOL_TIMEOUT_S = 5.0
+_POOL_RECYCLE_S = 1800
+_IDLE_TRANSACTION_S = 30
 _READING = "flg_reading"
+_PEER_GONE = {
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}
+_STATE_DISK_FULL = "53100"
+_STATES_OF_AN_OUTAGE = frozenset({"25006", "25P03"})  # a standby took over; our transaction was ended
 
 
-def open_engine(url: str, *, secure_delete: bool = False) -> Engine:
+def open_engine(
+    url: str,
+    *,
+    secure_delete: bool = False,
+    part: str = "",
+    pool_size: int = 10,
+    statement_timeout_s: float = 60.0,
+) -> Engine:
     """An engine whose `begin()` is a writing transaction; nothing is connected yet.
 
     On SQLite a writing transaction is BEGIN IMMEDIATE (RULES 3): it waits up to ten seconds for the one
@@ -21,17 +49,52 @@ def open_engine(url: str, *, secure_delete: bool = False) -> Engine:
     Args:
         url: an SQLAlchemy URL, `sqlite:///…` or `postgresql+psycopg://…`.
         secure_delete: overwrite deleted content with zeros (the key store's promise; SQLite only).
+        part: who connects, for PostgreSQL's list of sessions.
+        pool_size: connections that are kept to PostgreSQL; as many again are opened under load.
+        statement_timeout_s: PostgreSQL ends a statement after this time; 0: never.
     """
     if make_url(url).get_backend_name() == "sqlite":
         return _open_sqlite(url, secure_delete=secure_delete)
-    return create_engine(
+    return _open_postgresql(url, part, pool_size, statement_timeout_s)
+
+
+def _open_postgresql(url: str, part: str, pool_size: int, statement_timeout_s: float) -> Engine:
+    engine = create_engine(
         url,
         hide_parameters=True,  # an error's text carries no value of anybody's (RULES 30)
         pool_pre_ping=True,
-        pool_size=10,
-        max_overflow=20,
-        connect_args={"connect_timeout": 10, "options": "-c statement_timeout=60000 -c timezone=UTC"},
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_timeout=POOL_TIMEOUT_S,
+        pool_recycle=_POOL_RECYCLE_S,
+        connect_args={
+            **_PEER_GONE,
+            "connect_timeout": CONNECT_S,
+            "application_name": f"fl-gateway {part}".strip(),
+            "options": f"{make_url(url).query.get('options', '')} {_server_limits(statement_timeout_s)}",
+        },
     )
+
+    @event.listens_for(engine, "do_connect")
+    def _connect(_dialect: object, _record: object, _args: object, parameters: dict[str, Any]) -> object:
+        return WatchfulConnection.watchful(parameters, statement_timeout_s)
+
+    return engine
+
+
+def _server_limits(statement_timeout_s: float) -> str:
+    """Settings of the session: the server frees the locks of a peer that is halted in a transaction or gone."""
+    limits = {
+        "timezone": "UTC",
+        "statement_timeout": round(statement_timeout_s * 1000),
+        "lock_timeout": BUSY_TIMEOUT_MS,
+        "idle_in_transaction_session_timeout": _IDLE_TRANSACTION_S * 1000,
+        "tcp_keepalives_idle": _PEER_GONE["keepalives_idle"],
+        "tcp_keepalives_interval": _PEER_GONE["keepalives_interval"],
+        "tcp_keepalives_count": _PEER_GONE["keepalives_count"],
+        "tcp_user_timeout": _PEER_GONE["tcp_user_timeout"],
+    }
+    return " ".join(f"-c {name}={value}" for name, value in limits.items())
 
 
 def _open_sqlite(url: str, *, secure_delete: bool) -> Engine:
@@ -68,3 +131,35 @@ def reading(engine: Engine) -> Iterator[Connection]:
     """A transaction that only reads: it sees one state of the database and keeps no writer waiting."""
     with engine.connect() as conn:
         yield conn.execution_options(**{_READING: True})
+
+
+def own_session(engine: Engine) -> psycopg.Connection[Any]:
+    """A connection to PostgreSQL beside the pool, each statement its own transaction; the caller closes it."""
+    pooled = engine.raw_connection()
+    connection = pooled.driver_connection
+    assert isinstance(connection, psycopg.Connection)  # noqa: S101 - narrows the type
+    pooled.detach()
+    connection.autocommit = True
+    return connection
+
+
+def kind_of(error: SQLAlchemyError) -> str:
+    """The error's name for a log; its text may carry a value (RULES 30)."""
+    return type(getattr(error, "orig", None) or error).__name__
+
+
+def is_outage(error: SQLAlchemyError) -> bool:
+    """Whether the database is away, or too busy: the same may go well a little later."""
+    if isinstance(error, PoolExhausted | OperationalError):
+        return True
+    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", "") in _STATES_OF_AN_OUTAGE
+
+
+def lacks_room(error: BaseException) -> bool:
+    """Whether the database's disk is full; then the transaction has certainly not committed."""
+    if not isinstance(error, DBAPIError):
+        return False
+    return (
+        getattr(error.orig, "sqlite_errorcode", None) == SQLITE_FULL
+        or getattr(error.orig, "sqlstate", None) == _STATE_DISK_FULL
+    )

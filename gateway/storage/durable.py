@@ -20,9 +20,13 @@ def replace_file(path: Path, content: bytes, *, mode: int = 0o600) -> None:
     """Give a file this content in one step, readable by its owner alone unless `mode` says otherwise."""
     aside = path.with_name(f".{path.name}.{uuid4().hex}")
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except OSError:
+        aside.unlink(missing_ok=True)  # no room, most likely: each try would leave another
+        raise
     sync_directory(path.parent)

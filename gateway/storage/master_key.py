@@ -9,9 +9,10 @@ from gateway.errors import ConfigError
 from gateway.storage.durable import replace_file
 
 KEY_BYTES = 32
+KEY_FILE = Path("keys/master.key")
 
 
-def load_master_key(configured: str, path: Path = Path("keys/master.key")) -> bytes:
+def load_master_key(configured: str, path: Path = KEY_FILE) -> bytes:
     """The 32 bytes that wrap every subject key, seed and signing key.
 
     Args:

@@ -11,14 +11,14 @@ import json
 import mmap
 import os
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from audit.checkpoint import SignedTree
 from audit.errors import StateConflict
-from audit.sequencer import SignedTree
 from gateway.errors import ConfigError
 from gateway.storage.durable import replace_file, sync_directory
 
@@ -45,12 +45,36 @@ class FileState:
         self._erased: tuple[int, frozenset[str]] = (0, frozenset())
 
     def last_checkpoint(self) -> SignedTree | None:
-        """The largest tree that was ever signed, or None before the first."""
+        """The largest tree that was ever signed under the origin in force, or None before the first."""
         path = self._directory / "checkpoint.json"
         if not path.exists():
             return None
-        told = json.loads(path.read_bytes())
-        return SignedTree(told["origin"], told["size"], bytes.fromhex(told["root"]))
+        last = _tree(json.loads(path.read_bytes()))
+        return None if last.origin in {old.origin for old in self.predecessors()} else last
+
+    def predecessors(self) -> list[SignedTree]:
+        """The logs that ended before this one, each with its last tree, the oldest first (RULES 20)."""
+        return [_tree(json.loads(line)) for line in self._lines("predecessors.jsonl")]
+
+    def predecessor(self) -> SignedTree | None:
+        """The last tree of the log that this one succeeds, or None if it is the first."""
+        return next(reversed(self.predecessors()), None)
+
+    def succeed(self, old: SignedTree, origin: str) -> None:
+        """End the log in force at this tree, for ever, and begin another: one appended line does both.
+
+        Raises:
+            StateConflict: another tree was signed meanwhile, or the new origin was a log's name before.
+        """
+        with self._locked():
+            known = self.predecessors()
+            if known and known[-1] == old and self._origin() == origin:
+                return  # a repetition after a crash
+            last = self.last_checkpoint()
+            if (last and last != old) or origin in {old.origin, *(tree.origin for tree in known)}:
+                raise StateConflict("the last signed checkpoint is another one, or the new origin is not new")
+            told = {"origin": old.origin, "size": old.size, "root": old.root.hex(), "successor": origin}
+            self._append_unlocked("predecessors.jsonl", [json.dumps(told, sort_keys=True)])
 
     def advance_checkpoint(self, expected: SignedTree | None, new: SignedTree) -> None:
         """Remember a larger tree, if the last one is still the expected one.
@@ -103,17 +127,17 @@ class FileState:
                 self._append_unlocked("spends.jsonl", [json.dumps(told, sort_keys=True)])
 
     def origin(self, wished: str) -> str:
-        """The log's origin: fixed at the first start, the same for ever.
+        """The log's origin: fixed at the first start, and the same until a restore has to begin another log.
 
         Raises:
-            ConfigError: the configuration wishes another origin than the log has.
+            ConfigError: the configuration wishes another origin than the log has, or had at first.
         """
         path = self._directory / "origin"
         with self._locked():
             if not path.exists():
                 replace_file(path, (wished or f"fl-gateway/{os.urandom(4).hex()}").encode())
-        kept = path.read_text("utf-8")
-        if wished and wished != kept:
+        kept = self._origin()
+        if wished and wished not in (kept, path.read_text("utf-8")):
             raise ConfigError(f"FLG_LOG_ORIGIN is {wished}, but this log's origin is {kept} for ever")
         return kept
 
@@ -128,6 +152,10 @@ class FileState:
             _EPOCH.pack_into(self._epoch_map, 0, value)
             self._epoch_map.flush()
         return value
+
+    def _origin(self) -> str:
+        lines = self._lines("predecessors.jsonl")
+        return str(json.loads(lines[-1])["successor"]) if lines else (self._directory / "origin").read_text()
 
     def _lines(self, name: str) -> list[str]:
         path = self._directory / name
@@ -152,6 +180,10 @@ class FileState:
         with (self._directory / "lock").open("wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def _tree(told: Mapping[str, Any]) -> SignedTree:
+    return SignedTree(told["origin"], told["size"], bytes.fromhex(told["root"]))
 
 
 def _map_epoch(path: Path) -> mmap.mmap:

@@ -41,6 +41,8 @@ def upgrade() -> None:
     )
     op.create_index("invitations_client", "invitations", ["client_id", "status"])
     op.create_index("invitations_round", "invitations", ["round_id", "status", "rank"])
+    op.create_index("ix_privacy_requests_unswept", "privacy_requests", ["type", "status", "swept_at"])
+    op.create_index("ix_privacy_requests_packages", "privacy_requests", ["package_expires_at"])
     op.create_table(
         "switches",
         sa.Column("name", sa.String(length=32), nullable=False),

@@ -67,6 +67,7 @@ class NotebookState:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.remembered: SignedTree | None = None
+        self.succeeded: SignedTree | None = None
 
     def last_checkpoint(self) -> SignedTree | None:
         return self.remembered
@@ -76,6 +77,9 @@ class NotebookState:
             if self.remembered != expected:
                 raise StateConflict("another signer was here")
             self.remembered = new
+
+    def predecessor(self) -> SignedTree | None:
+        return self.succeeded
 
 
 class Killed(Exception):

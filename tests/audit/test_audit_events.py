@@ -18,12 +18,14 @@ NAMED = (
     "privacy.requested|moved|exported|erased|spent, hold.placed|lifted, "
     "audit.exported|revealed, keys.rotated, log.succeeded, certificate.renewed|failed, siem.down|up"
 )
+# What came with pauses, selection, the intake switch, backups (decisions 0060 to 0089).
+ADDED = "round.selected|paused|resumed|extended, intake.stopped|resumed, backup.created|restored"
 DOCUMENT = Path(__file__).parents[2] / "docs" / "audit-log.md"
 
 
 def named() -> set[str]:
     names = set[str]()
-    for group in NAMED.split(", "):
+    for group in f"{NAMED}, {ADDED}".split(", "):
         kind, _, verbs = group.partition(".")
         names |= {f"{kind}.{verb}" for verb in verbs.split("|")}
     return names

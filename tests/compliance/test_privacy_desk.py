@@ -233,7 +233,7 @@ def test_a_package_lies_encrypted_and_expires(house: House) -> None:
     """API.md: fetched for seven days, then gone."""
     case = _opened(house)
     house.desk.run(house.desk.approve(case.id, by=house.officer).id)
-    stored = house.blobs.path(house.desk.package(case.id).blob_id)
+    stored = house.blobs.local_path(house.desk.package(case.id).blob_id)
     assert not stored.read_bytes().startswith(b"PK")
     assert house.desk.expire_packages() == 0
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from blob_stores import Servers, servers
 from flask import Flask
 from flask.testing import FlaskClient
 from living.served import served  # noqa: F401 - a fixture
@@ -33,6 +34,13 @@ from gateway.storage.database import open_engine
 TokenFor = Callable[..., str]
 Entries = Callable[..., list[dict[str, Any]]]
 _METADATAS = (audit.tables.metadata, compliance.tables.metadata, gateway.tables.metadata)
+
+
+@pytest.fixture(scope="session")
+def s3_servers() -> Iterator[Servers]:
+    """S3 servers by kind (`moto`, `s3rver`, `checking`), one of each a pytest-xdist worker."""
+    with servers() as get:
+        yield get
 
 
 def create_tables(engine: Engine) -> None:

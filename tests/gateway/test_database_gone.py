@@ -10,14 +10,18 @@ from typing import Any
 import pytest
 from federation import Federation, file_of, tensors
 from services import postgresql
-from sqlalchemy import event
+from sqlalchemy import event, select
+from sqlalchemy.exc import OperationalError
 
+from audit.tables import audit_pending
 from gateway.app import create_app
 from gateway.auth.refusals import close_refusals
 from gateway.config import Config
 from gateway.rounds.recovery import sweep_blobs
 from gateway.services import Services, open_services
+from gateway.storage.database import reading
 from gateway.storage.migrating import upgrade
+from gateway.tables import model_versions, privacy_ledger
 
 GOOD = file_of(tensors(0.5))
 
@@ -93,3 +97,49 @@ def test_an_update_whose_database_is_killed_can_be_sent_again(
     assert swept == 1
     assert again.status_code == 202
     assert (federation.round()["status"], federation.round()["num_updates"]) == ("completed", 1)
+
+
+NOISED = {"mechanism": "gaussian", "unit": "client", "clip_norm": 1.0, "noise_multiplier": 4.0, "delta": 1e-5}
+
+
+@pytest.mark.parametrize(
+    "moment",
+    ["INSERT INTO model_versions", "UPDATE rounds", "UPDATE privacy_ledger", "INSERT INTO audit_pending"],
+)
+def test_a_release_whose_database_is_killed_is_carried_out_once(
+    services: Services, server: postgresql.PostgreSQL, moment: str
+) -> None:
+    """Promises 3 and 4: inside of a release's transaction nothing is published; later it is, and is paid for once."""
+    killed: list[str] = []
+
+    def inside(_conn: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if not killed and statement.startswith("INSERT INTO model_versions"):
+            killed.append("publishing")
+        if killed == ["publishing"] and statement.startswith(moment):
+            killed.append(moment)
+            server.stop(crash=True)
+
+    app = create_app(services)
+    federation = Federation(services, app.test_client())
+    federation.add_model(privacy_budget={"epsilon": 8.0, "delta": 1e-5})
+    federation.open_round(planned_clients=1, privacy=NOISED)
+    assert federation.submit(federation.register(), GOOD).status_code == 202
+    event.listen(services.engine, "after_cursor_execute", inside)
+    with pytest.raises(OperationalError):
+        federation.work()
+    server.start()
+    during = federation.round()
+    for _ in range(3):
+        federation.work()
+    close_refusals(app)
+    with reading(services.engine) as conn:
+        versions = conn.scalars(select(model_versions.c.round_number)).all()
+        lines = conn.scalars(select(privacy_ledger.c.status)).all()
+        told = conn.scalars(select(audit_pending.c.body)).all()
+
+    assert killed == ["publishing", moment]
+    assert during["status"] == "aggregating"
+    assert (federation.round()["status"], federation.round()["num_updates"]) == ("completed", 1)
+    assert sorted(versions, key=str) == [1, None]
+    assert lines == ["spent"]
+    assert sum("round.completed" in body for body in told) == 1

@@ -108,15 +108,6 @@ def test_a_wrong_value_names_its_member(federation: Federation, what: str) -> No
     assert federation.kept() == before
 
 
-def test_a_selection_that_is_not_carried_out_is_refused_openly(federation: Federation) -> None:
-    """A form that this version does not carry out gets a clear refusal, not another behaviour."""
-    federation.add_model()
-
-    answer = federation.open_round(selection={"strategy": "poisson"})
-
-    assert (answer.status_code, answer.json["code"]) == (422, "UNSUPPORTED")
-
-
 def test_updates_become_the_mean_and_a_new_version(federation: Federation, entries: Entries) -> None:
     """API.md: new model = base + server_lr * sum of deltas / weights; `result_model` beside an unchanged base."""
     federation.add_model(tensors(1.0))

@@ -57,7 +57,7 @@ def blob_of(federation: Federation, silo: Silo) -> Path:
     """Where a client's update lies."""
     with reading(federation.services.engine) as conn:
         row = conn.execute(client_updates.select().where(client_updates.c.client_id == silo.client_id)).one()
-    return federation.services.blobs.path(row.blob_id)
+    return federation.services.blobs.local_path(row.blob_id)
 
 
 # Hostile clients
@@ -205,12 +205,12 @@ def test_a_round_that_cannot_be_made_holds_up_no_other(
     federation.worker._next_tidy = 0.0
     federation.work()
 
-    assert federation.round(1)["status"] == "aggregating"
-    assert federation.round(2)["status"] == "completed"
+    # Two releases run side by side: either may have met the full disk.
+    assert sorted(federation.round(number)["status"] for number in (1, 2)) == ["aggregating", "completed"]
     assert desk.show(case.id).status is Status.COMPLETED
     assert federation.worker._next_tidy > 0.0
     federation.work()
-    assert federation.round(1)["status"] == "completed"
+    assert {federation.round(number)["status"] for number in (1, 2)} == {"completed"}
 
 
 def test_a_round_that_fails_in_an_unforeseen_way_ends_with_an_entry(
@@ -256,8 +256,8 @@ def test_a_full_disk_is_told_and_leaves_nothing_also_for_a_small_blob(tmp_path: 
     """The file's buffer is flushed, and fails, only at the end; the temporary file goes all the same."""
     blobs = FileBlobs(tmp_path / "blobs")
     blob = blobs.incoming(uuid4().hex)
-    blob._file.close()
-    blob._file = FULL.open("wb")
+    blob._target._file._file.close()
+    blob._target._file._file = FULL.open("wb")
     blob.write(b"small")
 
     with pytest.raises(StorageFull):

@@ -18,6 +18,7 @@ _PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 _PACKAGES: list[str] = _PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
 _REQUIREMENTS: list[str] = _PROJECT["project"]["dependencies"]
 _EXTRAS: dict[str, list[str]] = _PROJECT["project"]["optional-dependencies"]
+_OPTIONAL = {"gateway/web_granian.py": "server"}  # loaded only where somebody asks for it
 _ALL = [*_REQUIREMENTS, *(requirement for extra in _EXTRAS.values() for requirement in extra)]
 
 
@@ -37,6 +38,7 @@ def _imports(path: Path) -> set[str]:
 @cache
 def _outside_imports(package: str) -> frozenset[str]:
     sources = [path for path in files() if path.suffix == ".py" and path.is_relative_to(ROOT / package)]
+    sources = [path for path in sources if str(path.relative_to(ROOT)) not in _OPTIONAL]
     imported = {name for path in sources for name in _imports(path)}
     return frozenset(imported - sys.stdlib_module_names - {*_PACKAGES, ""})
 
@@ -53,6 +55,23 @@ def test_every_import_is_declared(package: str) -> None:
         if not declared & {_distribution(name) for name in providers.get(module, [])}
     }
 
+    assert undeclared == set()
+
+
+@pytest.mark.parametrize("path", _OPTIONAL)
+def test_what_an_optional_module_imports_is_in_its_extra(path: str) -> None:
+    """The extra named beside it brings it."""
+    declared = {_distribution(requirement) for requirement in (*_REQUIREMENTS, *_EXTRAS[_OPTIONAL[path]])}
+    imported = _imports(ROOT / path) - sys.stdlib_module_names - {*_PACKAGES}
+    providers = packages_distributions()
+
+    undeclared = {
+        module
+        for module in imported
+        if not declared & {_distribution(name) for name in providers.get(module, [])}
+    }
+
+    assert imported
     assert undeclared == set()
 
 

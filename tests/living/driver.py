@@ -7,6 +7,7 @@ import time
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from io import BytesIO
 from typing import Any, TypeVar
@@ -145,6 +146,22 @@ class Driver:
         number = self.open_round(privacy, planned_clients=len(people), min_clients=len(people))
         for position, person in enumerate(people):
             self.submit(person, number, tensors(position + 1))
+        return self.await_end(number)
+
+    def await_invitation(self, person: Person, number: int) -> Json:
+        """The person's invitation to a round, once it has come."""
+
+        def look() -> Json | None:
+            told = good(self.http.get("/api/v1/invitations?wait=1", headers=person.headers), 200)
+            return next((one for one in told["data"] if one["round_number"] == number), None)
+
+        return await_that(f"the invitation to round {number}", look)
+
+    def run_poisson_round(self, rate: float, privacy: Json = NOISED) -> Json:
+        """A round that samples from whoever is registered, and to which nobody answers."""
+        deadline = (datetime.now(UTC) + timedelta(seconds=5)).isoformat()
+        selection = {"strategy": "poisson", "sampling_rate": rate}
+        number = self.open_round(privacy, selection=selection, min_clients=1, deadline=deadline)
         return self.await_end(number)
 
     # The data-protection officer, the auditor

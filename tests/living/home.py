@@ -14,13 +14,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import boto3
 import psycopg
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from services.postgresql import PostgreSQL
-from sqlalchemy import make_url
+from sqlalchemy import make_url, select
 
 from audit.bundle import export_bundle
 from audit.verdict import Verdict
@@ -29,7 +31,9 @@ from compliance.keys import SigningUse
 from gateway.api.audit import log_vkey
 from gateway.config import load_config
 from gateway.services import Services, open_services, utc_now
+from gateway.storage.database import reading
 from gateway.storage.migrating import upgrade
+from gateway.tables import client_updates, model_versions
 
 ROOT = Path(__file__).resolve().parents[2]
 _MANY = "models=60000/minute;updates=60000/minute;rounds=60000/minute;register=60000/minute;auth_failures=30/minute"
@@ -43,6 +47,8 @@ class Home:
     database_url: str
     server: PostgreSQL | None = None
     settings: dict[str, str] = field(default_factory=dict)
+    kept_elsewhere: Callable[[], list[bytes]] = list
+    """What servers beside the database keep; nothing on the embedded defaults."""
 
     def environment(self) -> dict[str, str]:
         """The settings of this home as `FLG_*` variables."""
@@ -83,7 +89,7 @@ class Home:
         else:
             name = make_url(self.database_url).database
             url = self.server.url(self.server.create_database(template=str(name)))
-        return replace(self, directory=to, database_url=url)
+        return replace(self, directory=to, database_url=url, settings=self._settings_of_copy(to.name))
 
     def restore(self, parts: tuple[str, ...], copy: Home) -> None:
         """Put parts of the directory (`fl-gateway.db`, `keys/subjects.db`, …) back as an older copy has them."""
@@ -110,7 +116,24 @@ class Home:
         files = [path for path in self.directory.rglob("*") if path.is_file()]
         if self.server is not None:
             files += [path for path in (self.server.directory / "data").rglob("*") if path.is_file()]
-        return b"\n".join([*map(_bytes_of, files), *self._tables_as_text()])
+        return b"\n".join([*map(_bytes_of, files), *self._tables_as_text(), *self.kept_elsewhere()])
+
+    def blob_names(self) -> set[str]:
+        """Every blob of the store, in a directory those still being written included."""
+        folder = self.directory / "blobs"
+        if folder.is_dir():
+            return {path.name for path in folder.rglob("*") if path.is_file()}
+        with self.stores() as services:
+            return set(services.blobs.names())
+
+    def blob(self, blob_id: str) -> bytes | None:
+        """A blob as it is stored, if it is there."""
+        with self.stores() as services:
+            try:
+                with services.blobs.as_file(blob_id) as path:
+                    return path.read_bytes()
+            except FileNotFoundError:
+                return None
 
     def bundle(self, target: Path) -> Path:
         """The log as an auditor gets it."""
@@ -129,6 +152,32 @@ class Home:
         target.unlink()
         return verdict
 
+    def orphan_blobs(self) -> set[str]:
+        """Blobs that no row names; not counted is a model's first copy, which stays a while beside the named one."""
+        with self.stores() as services, reading(services.engine) as conn:
+            named = set(conn.execute(select(client_updates.c.blob_id)).scalars())
+            models = conn.execute(select(model_versions.c.model_blob_url, model_versions.c.checksum)).all()
+        named |= {url.removeprefix("blob:") for url, _ in models}
+        published = {checksum for _, checksum in models}
+        return {name for name in self.blob_names() - named if self._checksum(name) not in published}
+
+    def _checksum(self, blob_id: str) -> str:
+        return sha256(self.blob(blob_id) or b"").hexdigest()
+
+    def spoil(self, blob_id: str) -> None:
+        """Put zeros in the place of a blob's bytes, as a disk that lies does."""
+        with self.stores() as services, services.blobs.incoming(blob_id) as blob:
+            blob.write(bytes(services.blobs.size(blob_id)))
+            blob.keep()
+
+    def _settings_of_copy(self, prefix: str) -> dict[str, str]:
+        """Blobs under a prefix of their own; a copy shares neither broker nor cache."""
+        if "s3_endpoint_url" not in self.settings:
+            return self.settings
+        copied = f"{self.settings['blob_url']}-{prefix}"
+        _copy_objects(self.settings, copied)
+        return {**self.settings, "blob_url": copied, "queue_url": "", "cache_url": ""}
+
     def _tables_as_text(self) -> list[bytes]:
         if self.server is None:
             return []
@@ -142,13 +191,19 @@ class Home:
 
 
 @contextmanager
-def home_in(directory: Path, server: PostgreSQL | None = None, **settings: str) -> Iterator[Home]:
+def home_in(
+    directory: Path,
+    server: PostgreSQL | None = None,
+    *,
+    kept_elsewhere: Callable[[], list[bytes]] = list,
+    **settings: str,
+) -> Iterator[Home]:
     """An empty home: on SQLite, or with its database on a PostgreSQL server."""
     directory.mkdir(parents=True, exist_ok=True)
     name = server.create_database() if server else None
     url = server.url(name) if server and name else f"sqlite:///{directory}/fl-gateway.db"
     try:
-        yield Home(directory, url, server, settings).settle()
+        yield Home(directory, url, server, settings, kept_elsewhere).settle()
     finally:
         if server and name:
             server.drop_database(name)
@@ -158,6 +213,22 @@ def clean_environment() -> dict[str, str]:
     """This process's environment without settings of a gateway."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("FLG_")}
     return kept | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
+
+
+def _copy_objects(settings: dict[str, str], to_url: str) -> None:
+    """Copy every object below the home's S3 prefix."""
+    s3 = boto3.client(
+        "s3",
+        endpoint_url=settings["s3_endpoint_url"],
+        region_name="us-east-1",
+        aws_access_key_id=settings["s3_access_key_id"],
+        aws_secret_access_key=settings["s3_secret_access_key"],
+    )
+    bucket, _, old = settings["blob_url"].removeprefix("s3://").partition("/")
+    new = to_url.removeprefix(f"s3://{bucket}/")
+    for found in s3.list_objects_v2(Bucket=bucket, Prefix=f"{old}/").get("Contents", []):
+        key = f"{new}/{found['Key'].removeprefix(f'{old}/')}"
+        s3.copy_object(Bucket=bucket, Key=key, CopySource={"Bucket": bucket, "Key": found["Key"]})
 
 
 def _bytes_of(path: Path) -> bytes:

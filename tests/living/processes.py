@@ -16,15 +16,21 @@ from living.home import Home, clean_environment
 
 
 class Gateway(Driver):
-    """The process tree on a home; `start` it, kill it, start it again."""
+    """The process tree on a home; `start` it, kill it, start it again.
 
-    def __init__(self, home: Home) -> None:
+    Args:
+        home: its stores.
+        options: of `serve`; a free port of 127.0.0.1 when there are none.
+    """
+
+    def __init__(self, home: Home, *options: str) -> None:
         super().__init__(home)
+        self._options = options or ("--port", "0")
         self._process: subprocess.Popen[bytes] | None = None
         self._starts = 0
 
     def start(self, **settings: str) -> Gateway:
-        """Start the process tree and wait for its line `ready http://…`."""
+        """Start the process tree and wait for its line `ready …`."""
         more = {f"FLG_{name.upper()}": value for name, value in settings.items()}
         self._starts += 1
         with self._output.open("wb") as output, self.log_path.open("ab") as log:
@@ -37,8 +43,7 @@ class Gateway(Driver):
                     "-m",
                     "gateway.cli",
                     "serve",
-                    "--port",
-                    "0",
+                    *self._options,
                 ],
                 cwd=self.home.directory,
                 env=clean_environment() | self.home.environment() | more,
@@ -46,8 +51,7 @@ class Gateway(Driver):
                 stdout=output,
                 stderr=log,
             )
-        url = await_that("the line `ready http://…`", self._address)
-        self._http = httpx.Client(base_url=url, timeout=30, trust_env=False)
+        self._http = _client_of(await_that("the line `ready …`", self._address))
         return self
 
     def stop(self) -> None:
@@ -75,6 +79,16 @@ class Gateway(Driver):
     def kill_part(self, part: str) -> None:
         """SIGKILL one part (`serve --only web`, `worker`, `sequence`, `forward`) with what it started itself."""
         _send(_tree(self.part_pid(part)), signal.SIGKILL)
+
+    def freeze_part(self, part: str) -> list[int]:
+        """SIGSTOP one part with what it started itself; the ids to thaw."""
+        pids = _tree(self.part_pid(part))
+        _send(pids, signal.SIGSTOP)
+        return pids
+
+    def thaw(self, pids: list[int]) -> None:
+        """SIGCONT."""
+        _send(pids, signal.SIGCONT)
 
     def part_pid(self, part: str) -> int:
         """The process id of a part."""
@@ -105,7 +119,7 @@ class Gateway(Driver):
         if self._process.poll() is not None:
             raise AssertionError(f"serve ended with {self._process.returncode}:\n{self.log()[-2000:]}")
         line = self._output.read_text("utf-8")
-        return line.split()[1] if line.startswith("ready http") and line.endswith("\n") else None
+        return line.split()[1] if line.startswith("ready ") and line.endswith("\n") else None
 
     def _kill_all(self) -> None:
         if self._process is None:
@@ -123,13 +137,22 @@ class Gateway(Driver):
 
 
 @contextmanager
-def gateway_in(home: Home, **settings: str) -> Iterator[Gateway]:
+def gateway_in(home: Home, *options: str, **settings: str) -> Iterator[Gateway]:
     """A running gateway on the home; whatever is left of it at the end is killed."""
-    gateway = Gateway(home)
+    gateway = Gateway(home, *options)
     try:
         yield gateway.start(**settings)
     finally:
         gateway.kill()
+
+
+def _client_of(url: str) -> httpx.Client:
+    path = url.removeprefix("unix:")
+    if path == url:
+        return httpx.Client(base_url=url, timeout=30, trust_env=False)
+    return httpx.Client(
+        base_url="http://localhost", transport=httpx.HTTPTransport(uds=path), timeout=30, trust_env=False
+    )
 
 
 def is_alive(pid: int) -> bool:

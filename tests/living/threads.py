@@ -17,7 +17,7 @@ from gateway.app import create_app
 from gateway.auth.refusals import close_refusals
 from gateway.config import load_config
 from gateway.parts import recover, run_forwarder, run_sequencer, run_worker
-from gateway.services import open_services
+from gateway.services import Services, open_services
 
 PARTS = {"worker": run_worker, "sequencer": run_sequencer, "forwarder": run_forwarder}
 
@@ -29,6 +29,12 @@ class LocalGateway(Driver):
         super().__init__(home)
         self._stop = threading.Event()
         self._running = ExitStack()
+        self._web: Services | None = None
+
+    def web_services(self) -> Services:
+        """The stores of the web part."""
+        assert self._web is not None
+        return self._web
 
     def start(self, *parts: str) -> LocalGateway:
         """Start the web part, which recovers first, and the parts of these names (all if none is named)."""
@@ -46,7 +52,7 @@ class LocalGateway(Driver):
         self._running.close()
 
     def _start_web(self) -> None:
-        services = open_services(load_config(self.home.environment()), part="web")
+        services = self._web = open_services(load_config(self.home.environment()), part="web")
         self._running.callback(services.close)
         app = create_app(services)
         self._running.callback(close_refusals, app)

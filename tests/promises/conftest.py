@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from living.home import Home, home_in
+from living.production import Servers, servers
 from living.threads import LocalGateway, local_gateway_in
 from services.postgresql import PostgreSQL
 
@@ -18,14 +19,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(290))
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def home(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Home]:
-    """An empty home: the test runs once on SQLite and once on PostgreSQL, unless it is marked otherwise."""
-    server: PostgreSQL | None = None
-    if request.param == "postgresql":
-        server = request.getfixturevalue("postgresql_server")
-    with home_in(tmp_path / "home", server) as made:
+@pytest.fixture(scope="session")
+def production_servers(postgresql_server: PostgreSQL) -> Iterator[Servers]:
+    """RabbitMQ, Redis and an S3 server beside the PostgreSQL of the other tests."""
+    with servers(postgresql_server) as made:
         yield made
+
+
+@pytest.fixture(params=["embedded", "production"])
+def home(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Home]:
+    """An empty home: the test runs once on the embedded set and once on the production set, unless it is marked."""
+    if request.param == "embedded":
+        with home_in(tmp_path / "home") as made:
+            yield made
+    else:
+        production: Servers = request.getfixturevalue("production_servers")
+        with production.home(tmp_path / "home") as made:
+            yield made
 
 
 @pytest.fixture

@@ -33,11 +33,11 @@ from gateway.tables import client_updates, model_versions, privacy_ledger, round
 
 PARTS = ("serve --only web", "worker", "sequence", "forward")
 AT_ONCE = {"blob_grace_s": "0", "evaluate_timeout_s": "0"}  # a blob without a row is swept at the first look
-SQLITE, BOTH = ("sqlite",), ("sqlite", "postgresql")
+EMBEDDED, BOTH = ("embedded",), ("embedded", "production")
 
 
 def on(*points_of: tuple[str, tuple[str, ...]]) -> pytest.MarkDecorator:
-    """Run for these crash points, each on these databases."""
+    """Run for these crash points, each on these sets of servers."""
     cases = [pytest.param(point, kind, id=f"{point}-{kind}") for point, kinds in points_of for kind in kinds]
     return pytest.mark.parametrize(("point", "home"), cases, indirect=["home"])
 
@@ -50,7 +50,7 @@ def gateway(home: Home) -> Iterator[Gateway]:
     made.kill()
 
 
-@on(("update.blob", SQLITE), ("update.committed", BOTH))
+@on(("update.blob", EMBEDDED), ("update.committed", BOTH))
 def test_an_update_whose_sender_saw_no_answer_is_counted_once_when_sent_again(
     gateway: Gateway, point: str
 ) -> None:
@@ -61,11 +61,11 @@ def test_an_update_whose_sender_saw_no_answer_is_counted_once_when_sent_again(
         with pytest.raises(httpx.TransportError):
             gateway.send(person, number, tensors(1), Idempotency_Key="first")
     gateway.kill()
-    committed, orphans = update_ids(gateway.home), orphan_blobs(gateway.home)
+    committed, orphans = update_ids(gateway.home), gateway.home.orphan_blobs()
     assert (len(committed), len(orphans)) == ((0, 2) if point == "update.blob" else (2, 0))
 
     gateway.start(**AT_ONCE)
-    await_that("the orphan blobs are swept", lambda: not orphan_blobs(gateway.home))
+    await_that("the orphan blobs are swept", lambda: not gateway.home.orphan_blobs())
     answers = [gateway.submit(person, number, tensors(1), Idempotency_Key="first") for person in people]
 
     assert not committed or {answer["update_id"] for answer in answers} == committed
@@ -74,9 +74,9 @@ def test_an_update_whose_sender_saw_no_answer_is_counted_once_when_sent_again(
 
 
 @on(
-    ("round.frozen", SQLITE),
+    ("round.frozen", EMBEDDED),
     ("round.noised", BOTH),
-    ("round.model_blob", SQLITE),
+    ("round.model_blob", EMBEDDED),
     ("round.published", BOTH),
 )
 def test_a_release_killed_anywhere_publishes_the_one_model_of_its_cohort_and_seed(
@@ -101,7 +101,7 @@ def test_a_release_killed_anywhere_publishes_the_one_model_of_its_cohort_and_see
     assert_whole(gateway, number, answers)
 
 
-@on(("sequencer.batch", BOTH), ("forwarder.batch", SQLITE))
+@on(("sequencer.batch", BOTH), ("forwarder.batch", EMBEDDED))
 def test_a_killed_part_of_the_log_delays_entries_and_loses_none(gateway: Gateway, point: str) -> None:
     """Promises 2 and 6: leaves that were never signed, events whose cursor was never saved."""
     gateway.start(crash_at=point)
@@ -136,7 +136,7 @@ def test_a_kill_of_the_whole_tree_in_the_middle_of_many_uploads_loses_no_acknowl
     before = dict(acknowledged)
 
     gateway.start(**AT_ONCE)
-    await_that("the orphan blobs are swept", lambda: not orphan_blobs(gateway.home))
+    await_that("the orphan blobs are swept", lambda: not gateway.home.orphan_blobs())
     gateway.stop()
     gateway.start()  # with a grace period again: a blob has no row for a moment before its commit
     answers = {p.client_id: gateway.submit(p, number, Idempotency_Key="once") for p in people}
@@ -147,7 +147,7 @@ def test_a_kill_of_the_whole_tree_in_the_middle_of_many_uploads_loses_no_acknowl
     assert_whole(gateway, number, list(answers.values()))
 
 
-@pytest.mark.parametrize("home", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("home", ["embedded"], indirect=True)
 def test_each_part_may_be_killed_and_comes_again(gateway: Gateway) -> None:
     """Promise 3: the supervisor starts again what died, and the round goes on."""
     gateway.start()
@@ -164,7 +164,7 @@ def test_each_part_may_be_killed_and_comes_again(gateway: Gateway) -> None:
     assert_whole(gateway, number, [first, second])
 
 
-@pytest.mark.parametrize("home", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("home", ["embedded"], indirect=True)
 def test_the_parts_of_a_killed_supervisor_end_by_themselves(gateway: Gateway) -> None:
     """No part goes on alone, holding the port and the log, when what restarts it is gone."""
     gateway.start()
@@ -202,7 +202,7 @@ def assert_whole(gateway: Gateway, number: int, answers: list[Json]) -> None:
         _assert_counted_once(services, number, {answer["update_id"] for answer in answers})
         _assert_spent_once(services, number)
         _assert_entries_once(services, len(answers))
-    assert not orphan_blobs(home)
+    assert not home.orphan_blobs()
     _assert_siem_has_no_hole(home)
     verdict = home.verify_log(since=since, receipts=tuple(answer["receipt"] for answer in answers))
     assert verdict.ok, verdict.text()
@@ -223,24 +223,14 @@ def finish_in_a_copy(home: Home, to: Path, number: int) -> str:
 def model_blob(home: Home, number: int) -> bytes | None:
     """The model that the round has written, published or not."""
     with home.stores() as services, reading(services.engine) as conn:
-        path = services.blobs.path(model_blob_name(lock_round(conn, find_round(conn, number).round_id)))
-        return path.read_bytes() if path.exists() else None
+        name = model_blob_name(lock_round(conn, find_round(conn, number).round_id))
+    return home.blob(name)
 
 
 def update_ids(home: Home) -> set[str]:
     """The ids of all committed updates."""
     with home.stores() as services, reading(services.engine) as conn:
         return set(conn.execute(select(client_updates.c.update_id)).scalars())
-
-
-def orphan_blobs(home: Home) -> set[str]:
-    """Files of the blob store that no row names, cut-off uploads included."""
-    with home.stores() as services, reading(services.engine) as conn:
-        named = set(conn.execute(select(client_updates.c.blob_id)).scalars())
-        urls = conn.execute(select(model_versions.c.model_blob_url)).scalars()
-        named |= {url.removeprefix("blob:") for url in urls}
-    files = {path.name for path in (home.directory / "blobs").rglob("*") if path.is_file()}
-    return files - named
 
 
 def _assert_counted_once(services: Services, number: int, acknowledged: set[str]) -> None:

@@ -134,7 +134,7 @@ def test_a_refusal_is_one_entry_and_names_nobody_in_clear(
     assert Sealed.read(entries[0]["ip_address"])
 
 
-@pytest.mark.parametrize("home", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("home", ["embedded"], indirect=True)
 def test_a_flood_of_refusals_is_folded_and_none_is_lost(home: Home) -> None:
     """A flood of 300 costs the log 20 entries and one that counts the rest."""
     flood = 300
@@ -176,7 +176,7 @@ def row_counts(home: Home) -> dict[str, int]:
 
 def blob_names(home: Home) -> set[str]:
     """Every file of the blob store, those still being written included."""
-    return {path.name for path in (home.directory / "blobs").rglob("*") if path.is_file()}
+    return home.blob_names()
 
 
 def pending(home: Home) -> int:

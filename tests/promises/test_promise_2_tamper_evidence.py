@@ -230,7 +230,7 @@ def test_a_database_restored_from_an_older_copy_is_not_signed(home: Home, tmp_pa
                 assert latest_checkpoint(conn) == note_before
 
 
-@pytest.mark.parametrize("home", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("home", ["embedded"], indirect=True)
 def test_a_running_gateway_on_a_restored_database_signs_nothing_and_says_so(
     home: Home, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

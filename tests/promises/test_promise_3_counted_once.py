@@ -12,13 +12,14 @@ from living.driver import BARE, BUDGET, Driver, Json, Person, await_that, good, 
 from living.home import Home
 from living.interruption import Interruption
 from living.threads import local_gateway_in
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, select
 
 from aggregation.wire import write_safetensors
 from gateway.auth.tokens import AuthenticatedClient, find
 from gateway.errors import RoundExpired
+from gateway.messaging.outbox import QueueName, post
 from gateway.rounds.freezing import freeze
-from gateway.rounds.intake import QUEUE, Wish, commit, open_for, prepare, receive
+from gateway.rounds.intake import Wish, commit, open_for, prepare, receive
 from gateway.rounds.record import Round, find_round
 from gateway.services import Services
 from gateway.storage.database import reading
@@ -36,8 +37,7 @@ def test_a_broker_that_loses_and_doubles_messages_changes_nothing(home: Home) ->
         conn.execute(delete(outbox))
         for update_id in [*list(ids)[:1] * 3, str(uuid4())]:
             body = {"update_id": update_id, "round_number": number}
-            row = {"message_id": str(uuid4()), "queue": QUEUE, "created_at": services.clock(), "body": body}
-            conn.execute(insert(outbox).values(row))
+            post(conn, QueueName.MODEL_UPDATES, body, services.clock())
 
     with local_gateway_in(home) as gateway:
         ended = gateway.await_end(number)
@@ -152,15 +152,15 @@ def test_an_update_whose_round_freezes_between_its_check_and_its_commit_is_refus
         with pytest.raises(RoundExpired):
             commit(services, arrived, accepted, remember=lambda _: None)
 
-        blobs = [path for path in (home.directory / "blobs").rglob("*") if path.is_file()]
+        orphans = home.orphan_blobs()
         await_that("the log is at rest", lambda: gateway.entries("round.frozen"))
         told = gateway.entries("update.accepted")
     assert cohort(home, number) == [counted]
-    assert len(blobs) == 2  # the model, and the update that counts
+    assert not orphans
     assert len(told) == 1
 
 
-@pytest.mark.parametrize("home", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("home", ["embedded"], indirect=True)
 def test_the_same_request_sent_many_times_at_once_is_one_update(home: Home) -> None:
     """A client that repeats itself in a panic gets one answer, again and again, and counts once."""
     with local_gateway_in(home) as gateway:

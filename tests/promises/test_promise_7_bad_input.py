@@ -257,7 +257,7 @@ def _kept(gateway: LocalGateway) -> dict[str, object]:
     with gateway.home.stores() as services:
         rows = {name: count for name, count in _counts(services).items() if name not in NOT_COUNTED}
         seeds = services.keystore.seeds()
-    files = sorted(path.name for path in (gateway.home.directory / "blobs").rglob("*") if path.is_file())
+    files = sorted(gateway.home.blob_names())
     return {**rows, "seeds": seeds, "files": files}
 
 

@@ -61,7 +61,7 @@ def test_no_answer_repeats_a_secret(gateway: LocalGateway) -> None:
     assert not [text for text in texts if person.token in text or new.client_secret in text]
 
 
-@pytest.mark.parametrize("home", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("home", ["embedded"], indirect=True)
 def test_a_served_gateway_logs_no_secret_and_keeps_its_keys_to_its_owner(home: Home) -> None:
     """Standard output and error of the process tree, and the modes of the master key, the key store and the state."""
     with gateway_in(home) as gateway:
@@ -80,7 +80,7 @@ def test_a_served_gateway_logs_no_secret_and_keeps_its_keys_to_its_owner(home: H
     assert "Traceback" not in written
 
 
-@pytest.mark.parametrize("home", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("home", ["embedded"], indirect=True)
 def test_the_master_key_that_is_made_is_for_its_owner_alone(home: Home) -> None:
     """`./keys/master.key`, 0600; a key that others can read is refused at the start."""
     bare = home.environment()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from dp_accounting import GaussianDpEvent, SelfComposedDpEvent
+from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent, SelfComposedDpEvent
 from dp_accounting.pld import PLDAccountant
 from living.driver import BARE, BUDGET, NOISED, Driver, Json, good
 from living.threads import LocalGateway
@@ -124,14 +124,53 @@ def test_a_wished_epsilon_is_kept(shared: LocalGateway) -> None:
     assert math.isclose(epsilon, 2.0, rel_tol=0.02)
 
 
-def test_sampling_that_the_server_does_not_do_is_not_claimed(shared: LocalGateway) -> None:
-    """Poisson cohorts are refused as long as the server does not draw them, rather than ignored."""
+def test_only_the_server_s_poisson_sampling_is_claimed(shared: LocalGateway) -> None:
+    """The same noise and cohort: random claims no amplification, Poisson names its rate and what it holds against."""
     shared.add_model(budget=BUDGET)
+    person = shared.register(capabilities={"is_alone": True})
+    selection = {"strategy": "random", "capabilities": {"is_alone": True}}
+    number = shared.open_round(selection=selection, planned_clients=1, min_clients=1)
+    shared.await_invitation(person, number)
+    shared.submit(person, number)
+    plain = report(shared, shared.await_end(number)["result_model"]["version"])
+    shared.add_model(budget=BUDGET)
+    sampled = shared.run_poisson_round(0.01)
 
-    answers = [shared.ask_round(selection={"strategy": name}) for name in ("poisson", "random", "fair")]
+    amplified = report(shared, sampled["result_model"]["version"])
 
-    assert [answer.status_code for answer in answers] == [422, 422, 422]
-    assert {answer.json()["code"] for answer in answers} <= {"UNSUPPORTED", "VALIDATION_FAILED"}
+    assert (plain["selection"], plain["sampling_rate"]) == ("random", None)
+    assert plain["epsilon"] == plain["epsilon_if_cohort_known"]
+    assert not any("cannot see who took part" in line for line in plain["not_covered"])
+    assert (amplified["selection"], amplified["sampling_rate"]) == ("poisson", "0.01")
+    assert float(amplified["epsilon"]) < 0.1 < float(amplified["epsilon_if_cohort_known"])
+    assert amplified["epsilon_if_cohort_known"] == plain["epsilon"]
+    assert any("cannot see who took part" in line for line in amplified["not_covered"])
+
+
+def test_a_sampled_claim_is_at_least_what_an_outside_accountant_computes(shared: LocalGateway) -> None:
+    """A Poisson release beside a full one: never below dp_accounting's figure for that pair, nor far above it."""
+    shared.add_model(budget=BUDGET)
+    shared.run_round([shared.register(), shared.register()])
+    version = shared.run_poisson_round(0.05)["result_model"]["version"]
+
+    claimed = float(report(shared, version)["epsilon"])
+
+    outside = PLDAccountant().compose(GaussianDpEvent(4.0))
+    outside.compose(PoissonSampledDpEvent(0.05, GaussianDpEvent(4.0)))
+    assert outside.get_epsilon(1e-5) * 0.999 <= claimed <= outside.get_epsilon(1e-5) * 1.05
+
+
+def test_a_wished_epsilon_is_kept_under_sampling(shared: LocalGateway) -> None:
+    """Sampling needs less noise for the same epsilon; an outside accountant finds the wish kept."""
+    shared.add_model(budget=BUDGET)
+    wish = {name: value for name, value in NOISED.items() if name != "noise_multiplier"} | {"epsilon": 1.0}
+
+    answer = shared.ask_round(wish, selection={"strategy": "poisson", "sampling_rate": 0.05})
+
+    multiplier = float(good(answer, 201)["privacy"]["noise_multiplier"])
+    sampled = PoissonSampledDpEvent(0.05, GaussianDpEvent(multiplier))
+    assert 0.97 < PLDAccountant().compose(sampled).get_epsilon(1e-5) <= 1.0
+    assert multiplier < 3.7  # what epsilon 1 costs without sampling
 
 
 def report(gateway: Driver, version: str) -> Json:

@@ -80,10 +80,29 @@ class PostgreSQL:
         """Stop the server at once: in order, or (`crash`) as a power failure would."""
         if self._process is None:
             return
+        self.thaw()  # a test may have failed before it did
         with suppress(ProcessLookupError):
             self._process.kill() if crash else self._process.send_signal(signal.SIGINT)
         self._process.wait(timeout=_READY_WITHIN_S)
         self._process = None
+
+    def freeze(self) -> None:
+        """SIGSTOP the server with every process of it: its kernel takes connections, and nobody answers."""
+        self._send(signal.SIGSTOP)  # the first one first: it starts no more
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        self._send(signal.SIGCONT)
+
+    def _send(self, number: int) -> None:
+        if self._process is None or self._process.poll() is not None:
+            return
+        first = self._process.pid
+        os.kill(first, number)
+        children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
+        for child in children:
+            with suppress(ProcessLookupError):
+                os.kill(int(child), number)
 
     @property
     def _log(self) -> Path:

@@ -1,0 +1,206 @@
+"""What a newer log says beyond a backup: entries to be replayed, and effects that the backup does not hold.
+
+The log is a record, not a redo log: it tells that an update was accepted, and not the update. So what a restore can
+do again (a revocation) it does; what it cannot, it says.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from audit.canonical import JsonValue
+from audit.chain import ChainBroken, walk
+from audit.checkpoint import NoteVerifier, SignedTree, parse_checkpoint, parse_note
+from audit.entry import Entry, Sealed, parse_entry
+from audit.errors import AuditError, BadSignature, KeyDestroyed
+from audit.events import EventType
+from audit.merkle import CompactRange
+from audit.opening import open_bundle
+from compliance.errors import CannotOpen
+from compliance.keys import SigningUse
+from compliance.keystore import KeyStore
+from compliance.sealing import SubjectSealer
+from gateway.auth.roster import ClientStatus
+from gateway.backup.errors import Mismatch
+
+_MOVED_TO = {
+    EventType.CLIENT_SUSPENDED: ClientStatus.SUSPENDED,
+    EventType.CLIENT_RESUMED: ClientStatus.ACTIVE,
+    EventType.CLIENT_REVOKED: ClientStatus.REVOKED,
+}
+_TO_DO_AGAIN = frozenset(
+    {
+        EventType.CLIENT_ADDED,
+        EventType.CLIENT_REGISTERED,
+        EventType.USER_ADDED,
+        EventType.MODEL_PUBLISHED,
+        EventType.MODEL_PROMOTED,
+        EventType.PRIVACY_REQUESTED,
+        EventType.HOLD_PLACED,
+        EventType.HOLD_LIFTED,
+        EventType.INTAKE_STOPPED,
+        EventType.INTAKE_RESUMED,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LateRound:
+    """A round that was opened after the backup; the log holds enough of it to keep its number from another."""
+
+    round_number: int
+    model_id: str
+    base_version: str
+    policy: dict[str, Any]
+    policy_hash: str
+    created_at: datetime
+
+
+@dataclass(slots=True)
+class Beyond:
+    """What happened after the backup, as far as a bundle tells; empty without one."""
+
+    size: int = 0
+    roots: dict[int, bytes] = field(default_factory=dict)
+    signed: SignedTree | None = None
+    note: str = ""
+    sequenced: set[str] = field(default_factory=set)
+    late_rounds: dict[int, LateRound] = field(default_factory=dict)
+    lost_updates: Counter[int] = field(default_factory=Counter)
+    ended_rounds: set[int] = field(default_factory=set)
+    moved_clients: dict[str, str] = field(default_factory=dict)
+    shut_out: set[str] = field(default_factory=set)
+    lost_effects: Counter[str] = field(default_factory=Counter)
+
+
+def verifier_of(keystore: KeyStore, origin: str, note: str) -> NoteVerifier:
+    """The verifier of whichever generation of the log's key signed this checkpoint.
+
+    Raises:
+        Mismatch: none of the key store's did.
+    """
+    for key in keystore.public_keys():
+        if key.use is SigningUse.LOG:
+            verifier = NoteVerifier.of(origin, key.public)
+            try:
+                verifier.open(note)
+            except BadSignature:
+                continue
+            return verifier
+    raise Mismatch(
+        "No key of this key store signed the log: restore the keys of the same gateway with --keys, or name "
+        "its key store with FLG_KEYSTORE_URL"
+    )
+
+
+def stated_size(bundle: Path) -> int:
+    """How many entries a bundle says that it has; nothing is verified. Raises Mismatch."""
+    try:
+        with open_bundle(bundle) as opened:
+            return parse_checkpoint(parse_note(opened.checkpoint).text).size
+    except AuditError as error:
+        raise Mismatch(f"The bundle cannot be used: {error}") from None
+
+
+def look_beyond(
+    bundle: Path,
+    *,
+    keystore: KeyStore,
+    sealer: SubjectSealer,
+    origin: str,
+    start: int,
+    pending: Collection[str],
+    sizes: Collection[int],
+) -> Beyond:
+    """Verify a bundle of the same log, and note what its entries from `start` on say.
+
+    Raises:
+        Mismatch: it does not verify, or is of another log.
+    """
+    seen = Beyond()
+
+    def visit(entry: Entry, tree: CompactRange) -> None:
+        if tree.size in sizes:
+            seen.roots[tree.size] = tree.root()
+        if entry.seq >= start:
+            _note(seen, entry, pending, sealer)
+
+    try:
+        with open_bundle(bundle) as opened:
+            seen.note = opened.checkpoint
+            seen.signed = verifier_of(keystore, origin, seen.note).open(seen.note)
+            seen.size = seen.signed.size
+            walk(opened.lines(), seen.signed, visit)
+    except ChainBroken as broken:
+        raise Mismatch(f"The bundle does not verify at seq {broken.seq}: {broken.problem}") from None
+    except AuditError as error:
+        raise Mismatch(f"The bundle cannot be used: {error}") from None
+    return seen
+
+
+def entries_from(bundle: Path, start: int) -> Iterator[Entry]:
+    """The entries of a bundle from a place on."""
+    with open_bundle(bundle) as opened:
+        for line in islice(opened.lines(), start, None):
+            yield parse_entry(line.removesuffix(b"\n"))
+
+
+def _note(seen: Beyond, entry: Entry, pending: Collection[str], sealer: SubjectSealer) -> None:
+    if entry.id in pending:
+        seen.sequenced.add(entry.id)  # the backup has its effect
+        return
+    number = entry.details.get("round_number")
+    match entry.event_type:
+        case EventType.ROUND_CREATED:
+            _note_round(seen, entry)
+        case EventType.UPDATE_ACCEPTED if isinstance(number, int):
+            seen.lost_updates[number] += 1
+        case EventType.ROUND_FROZEN | EventType.ROUND_COMPLETED | EventType.ROUND_FAILED if isinstance(
+            number, int
+        ):
+            seen.ended_rounds.add(number)
+        case EventType.CLIENT_SUSPENDED | EventType.CLIENT_RESUMED | EventType.CLIENT_REVOKED as moved:
+            if client := _opened(entry, sealer, "details.client_id", entry.details.get("client_id")):
+                _move(seen, str(client), EventType(moved))
+        case EventType.TOKEN_REVOKED:
+            actor = _opened(entry, sealer, "actor", entry.members["actor"])
+            if isinstance(actor, dict) and "client_id" in actor:
+                seen.shut_out.add(actor["client_id"])  # which of its tokens, nobody can tell: all of them
+    if entry.event_type in _TO_DO_AGAIN:
+        seen.lost_effects[entry.event_type] += 1
+
+
+def _move(seen: Beyond, client_id: str, moved: EventType) -> None:
+    seen.moved_clients[client_id] = _MOVED_TO[moved].value
+    if moved is EventType.CLIENT_REVOKED:
+        seen.shut_out.add(client_id)
+
+
+def _note_round(seen: Beyond, entry: Entry) -> None:
+    told = entry.details
+    number, policy = told.get("round_number"), told.get("policy")
+    texts = [told.get(name) for name in ("model_id", "model_version", "policy_hash")]
+    if not isinstance(number, int) or not all(isinstance(text, str) for text in texts):
+        return
+    model_id, base_version, policy_hash = map(str, texts)
+    try:
+        read = json.loads(policy) if isinstance(policy, str) else {}
+    except ValueError:
+        read = {}
+    seen.late_rounds[number] = LateRound(number, model_id, base_version, read, policy_hash, entry.time)
+
+
+def _opened(entry: Entry, sealer: SubjectSealer, name: str, value: JsonValue) -> JsonValue:
+    """What a sealed field says; nothing where its key is gone."""
+    sealed = Sealed.read(value)
+    try:
+        return sealer.open(sealed, f"{entry.id}.{name}") if sealed else None
+    except (KeyDestroyed, CannotOpen):
+        return None

@@ -1,0 +1,47 @@
+"""Rings the bell after each commit that wrote what somebody waits for, so that no writer has to think of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Insert, Table, Update, event
+
+from gateway.storage.bell import Bell, Channel
+
+_TOUCHED = "flg_touched"
+_DUE = "flg_due"
+
+
+def ring_after_commits(engine: Engine, bell: Bell, channels: Mapping[Table, Channel]) -> None:
+    """Ring a table's channel once a transaction that inserted into it or changed it has been committed.
+
+    The bell rings when the connection goes back to the pool, which is right after the commit of `engine.begin()`;
+    a commit that failed may ring for nothing.
+
+    Args:
+        engine: the database.
+        bell: what rings.
+        channels: by table, who waits for its rows.
+    """
+
+    @event.listens_for(engine, "after_execute")
+    def _note(conn: Connection, statement: Any, *_: Any) -> None:
+        written = statement.table if isinstance(statement, Insert | Update) else None
+        if isinstance(written, Table) and written in channels:
+            conn.info.setdefault(_TOUCHED, set()).add(channels[written])
+
+    @event.listens_for(engine, "rollback")
+    def _forget(conn: Connection) -> None:
+        if not conn.invalidated:  # the notes went with the connection
+            conn.info.pop(_TOUCHED, None)
+
+    @event.listens_for(engine, "commit")
+    def _committed(conn: Connection) -> None:
+        if touched := conn.info.pop(_TOUCHED, None):
+            conn.info.setdefault(_DUE, set()).update(touched)
+
+    @event.listens_for(engine, "checkin")
+    def _ring(_dbapi_connection: Any, record: Any) -> None:
+        for channel in record.info.pop(_DUE, ()):
+            bell.ring(channel)

@@ -1,0 +1,82 @@
+"""A PostgreSQL connection that does not wait for ever: it notices a server that is there and says nothing.
+
+No TCP limit helps against a halted server or a frozen machine whose kernel still acknowledges what we send, and its
+own statement timeout does not run. So a long wait is broken into looks: does the server take a new connection? A slow
+statement goes on; a server that is silent towards everybody is given up (decision 0071).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import errors
+
+CONNECT_S = 4
+LOOK_AFTER_S = 4.0
+_GRACE_S = 5.0
+
+T = TypeVar("T")
+
+
+class ServerSilent(psycopg.OperationalError):
+    """The server does not answer; what it did with the last statement is not known."""
+
+
+class WatchfulConnection(psycopg.Connection[Any]):
+    """A connection whose every wait has an end.
+
+    A wait ends when a look finds the server silent, at the latest some seconds after the server itself should have
+    ended the statement. The connection is closed then: a late answer must not be taken for that of another question.
+    """
+
+    _parameters: dict[str, Any]
+    _longest_wait_s: float
+
+    @classmethod
+    def watchful(cls, parameters: dict[str, Any], statement_timeout_s: float) -> WatchfulConnection:
+        """Connect.
+
+        Args:
+            parameters: what libpq takes, `connect_timeout` among it.
+            statement_timeout_s: after this time the server ends a statement by itself; 0: never.
+        """
+        connection = cls.connect(**parameters)
+        connection._parameters = parameters
+        connection._longest_wait_s = statement_timeout_s + _GRACE_S if statement_timeout_s else float("inf")
+        return connection
+
+    def wait(self, gen: Generator[Any, Any, T], *args: Any, **kwargs: Any) -> T:
+        """Wait as psycopg does, and look in between."""
+        return super().wait(self._watched(gen), *args, **kwargs)
+
+    def _watched(self, gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
+        """The same generator; psycopg sends it a nothing each tenth of a second without an answer."""
+        began = looked = time.monotonic()
+        try:
+            wish = next(gen)
+            while True:
+                ready = yield wish
+                now = time.monotonic()
+                if not ready and now - looked >= LOOK_AFTER_S:
+                    if now - began > self._longest_wait_s or not self._is_server_awake():
+                        self.pgconn.finish()
+                        raise ServerSilent("the server does not answer")
+                    looked = time.monotonic()
+                wish = gen.send(ready)
+        except StopIteration as end:
+            answer: T = end.value
+            return answer
+
+    def _is_server_awake(self) -> bool:
+        try:
+            psycopg.connect(**self._parameters).close()
+        except errors.ConnectionTimeout:
+            return False
+        except (
+            psycopg.OperationalError
+        ):  # it refuses us: a server that is gone has cut this connection by itself
+            return True
+        return True

@@ -72,7 +72,7 @@ class Worker:
         self._orphans = OrphanSeeds()
         self._failures: dict[int, int] = {}
         self._next_search: dict[int, float] = {}
-        self._hints: list[Message] = []  # of a look that failed too: a broker does not send them again by itself
+        self._hints: list[Message] = []  # also of a look that failed: they do not come again by themselves
         self._next_sweep = self._next_tidy = 0.0
         self._releases = Releases(lambda found: release(services, found))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 from sqlalchemy import Connection, Engine
@@ -65,7 +65,7 @@ def write_bundle(conn: Connection, target: Path | BinaryIO, vkey: str) -> int:
     return write_entries(target, published.note, vkey, _pages(conn))
 
 
-def write_entries(target: Path | BinaryIO, note: str, vkey: str, pages: Iterable[Sequence[bytes]]) -> int:
+def write_entries(target: Path | IO[bytes], note: str, vkey: str, pages: Iterable[Sequence[bytes]]) -> int:
     """Write a bundle of these canonical entries, which come in order; returns their number."""
     count = 0
     with ZipFile(target, "w", ZIP_DEFLATED) as archive:

@@ -157,7 +157,7 @@ class Sequencer:
             raise LogShrunk(size, max(signed_sizes))
         if size == 0 or (last == self._sure_of and signed_sizes == [size, size]):
             return None, published
-        if last is None and (old := self._state.predecessor()) and _succeeded(conn) != old:
+        if last is None and (old := self._state.predecessor()) and succeeded_in(conn) != old:
             raise NotSucceeded(old.origin)
         for known in (last, published):
             if known and _root(conn, known.size) != known.root:
@@ -196,7 +196,7 @@ def _placed(entry_id: str, body: str, seq: int, prev: str) -> Entry:
     return entry
 
 
-def _succeeded(conn: Connection) -> SignedTree | None:
+def succeeded_in(conn: Connection) -> SignedTree | None:
     """What the first entry says of a log before this one."""
     first = entry_at(conn, 0)
     return succeeded_tree(parse_entry(first.canonical)) if first else None

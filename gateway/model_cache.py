@@ -153,6 +153,8 @@ class ModelCache:
 
     def _read(self, found: ModelVersion) -> bytes:
         with self._blobs.clear_reader(found.blob_id) as reader:
+            if reader.size_bytes != found.size_bytes:  # memory holds what was published, and no more
+                raise BlobCorrupt("a model has not the length that was published")
             starts = range(0, reader.size_bytes, CHUNK_BYTES)
             data = b"".join(reader.read_at(at, min(CHUNK_BYTES, reader.size_bytes - at)) for at in starts)
         if sha256(data).hexdigest() != found.checksum:

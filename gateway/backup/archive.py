@@ -254,6 +254,8 @@ def open_archive(path: Path, kind: Kind) -> Iterator[Archive]:
 
 def _manifest(archive: ZipFile) -> Manifest:
     with _guarded():
+        if archive.getinfo(MANIFEST).compress_type != ZIP_STORED:  # before anything is unpacked
+            raise BadBackup("the manifest is packed in a way that no backup is")
         with archive.open(MANIFEST) as stream:
             text = stream.read(_MAX_MANIFEST_BYTES + 1)
         if len(text) > _MAX_MANIFEST_BYTES:
@@ -261,7 +263,8 @@ def _manifest(archive: ZipFile) -> Manifest:
         told = json.loads(text)
         try:
             members = {name: Member(**facts) for name, facts in told.pop("members").items()}
-            manifest = Manifest(**{**told, "kind": Kind(told["kind"]), "members": members})
+            made = manifest = Manifest(**{**told, "kind": Kind(told["kind"]), "members": members})
+            "".join((made.schema, made.gateway, made.created_at, made.origin, made.checkpoint or ""))  # texts
         except (AttributeError, TypeError):
             raise BadBackup("the manifest is not one of this version") from None
     if manifest.format != FORMAT:

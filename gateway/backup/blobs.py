@@ -100,7 +100,7 @@ def write_blobs(services: Services, archive: ArchiveWriter, spool: Spool, progre
         with archive.member(BLOB_BYTES, packed=False) as member:
             for name, version in spool.noted():
                 try:
-                    told.write(dumps(asdict(_copied(services, name, version, member, progress))))
+                    told.write(dumps(asdict(_copied_now(services, name, version, member, progress))))
                 except FileNotFoundError:
                     still = _is_named(services, name)
                     missing, vanished = missing + still, vanished + (not still)
@@ -152,12 +152,26 @@ def restore_blobs(store: BlobStore, archive: Archive, gone: Collection[str], pro
     return sum(blob.name not in gone for blob in each_blob(archive, take, progress))
 
 
-def _copied(
+def _copied_now(
     services: Services, name: str, version: str | None, member: MemberWriter, progress: Progress
+) -> PackedBlob:
+    """Copy a blob; once more if it was filed under another name while it was read, and the first one is gone."""
+    before = _name_now(services, name, version)
+    try:
+        return _copied(services, name, before, member, progress)
+    except FileNotFoundError:
+        now = _name_now(services, name, version)
+        if now == before:
+            raise
+        return _copied(services, name, now, member, progress)
+
+
+def _copied(
+    services: Services, name: str, stored_as: str, member: MemberWriter, progress: Progress
 ) -> PackedBlob:
     """Copy the bytes as they are stored; a store may fail half-way: then the next blob begins further on."""
     hashed, offset = sha256(), member.size_bytes
-    with services.blobs.clear_reader(_name_now(services, name, version)) as blob:
+    with services.blobs.clear_reader(stored_as) as blob:
         for start in range(0, blob.size_bytes, _PIECE_BYTES):
             piece = blob.read_at(start, min(_PIECE_BYTES, blob.size_bytes - start))
             hashed.update(piece)

@@ -65,7 +65,7 @@ def plot(
     """
     _insist_one_log(log, beyond)
     last, before = state.last_checkpoint(), state.predecessor()
-    if is_blank(state) and (log.origin != origin or log.signed):
+    if is_blank(state) and (log.origin != origin or log.signed or beyond.signed):
         return _without_state(origin, log, beyond, allowed=without_state)
     if last is None and before is not None:  # a restore was killed after the old log had ended
         _insist_ancestor(state, log, origin)
@@ -113,7 +113,9 @@ def _without_state(origin: str, log: StoredLog, beyond: Beyond, *, allowed: bool
         )
     ended = beyond.signed if beyond.signed and beyond.size >= log.size else log.signed
     old = ended or SignedTree(log.origin, 0, EMPTY_ROOT)
-    return Course(origin if origin != log.origin else _fresh(origin), 1, b"", old)
+    # Also the first name of this log's family was once signed, by the same key.
+    is_kin = _family(origin) == _family(log.origin)
+    return Course(_fresh(origin) if is_kin else origin, 1, b"", old)
 
 
 def _insist_one_log(log: StoredLog, beyond: Beyond) -> None:
@@ -139,4 +141,9 @@ def _insist_ancestor(state: FileState, log: StoredLog, origin: str) -> None:
 
 def _fresh(origin: str) -> str:
     """A name that no log had: the old one's, with something random behind it."""
-    return f"{origin.split('/restored-')[0]}/restored-{os.urandom(4).hex()}"
+    return f"{_family(origin)}/restored-{os.urandom(4).hex()}"
+
+
+def _family(origin: str) -> str:
+    """The name of the first of the logs that succeeded one another."""
+    return origin.split("/restored-")[0]

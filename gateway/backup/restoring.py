@@ -19,7 +19,7 @@ from audit.tables import audit_log
 from compliance.keys import SeedState, tombstone_of
 from compliance.subjects import SubjectState
 from compliance.tables import subjects
-from gateway.backup.archive import Archive, Kind, Manifest, open_archive
+from gateway.backup.archive import Archive, Kind, Manifest, open_archive, written_aside
 from gateway.backup.beyond import Beyond, look_beyond, stated_size, verifier_of
 from gateway.backup.blobs import Progress, restore_blobs
 from gateway.backup.course import Course, is_blank, known_size, plot
@@ -261,7 +261,8 @@ def _keep_old_log(
         return wish.log  # it holds more of that log than the backup
     target = wish.old_log or wish.backup.with_suffix(".old-log.zip")
     vkey = verifier_of(services.keystore, found.log.origin, found.log.note).vkey
-    write_entries(target, found.log.note, vkey, _entries(archive, found.log.signed.size))
+    with written_aside(target) as file:
+        write_entries(file, found.log.note, vkey, _entries(archive, found.log.signed.size))
     return target
 
 

@@ -31,6 +31,7 @@ from gateway.auth.roster import public_key_of
 from gateway.auth.tokens import AuthenticatedClient
 from gateway.errors import (
     BlobsAway,
+    Busy,
     ChecksumMismatch,
     Conflict,
     DuplicateUpdate,
@@ -188,6 +189,7 @@ def commit(
         RoundExpired, RoundPaused, IntakeStopped: the round closed or was halted meanwhile.
         NotInvited: the client's invitation was withdrawn meanwhile.
         DuplicateUpdate: another update of this client was faster.
+        Busy: this took so long that the blob may have been swept.
     """
     try:
         arrived.blob.keep()
@@ -210,11 +212,19 @@ def _write(
     insist_intake(conn)
     _insist_open(locked, services.clock())
     insist_invited(conn, locked, accepted.row["client_id"])
+    _insist_fresh(services, accepted)
     remember(conn)
     conn.execute(insert(client_updates), dict(accepted.row))
     body: dict[str, str | int] = {"update_id": accepted.update_id, "round_number": accepted.round_number}
     post(conn, QueueName.MODEL_UPDATES, body, accepted.received_at)
     services.trail.write(conn, accepted.entry)
+
+
+def _insist_fresh(services: Services, accepted: Accepted) -> None:
+    """Whoever was halted since the blob got its name may find that the janitor has removed it."""
+    waited_s = (services.clock() - accepted.received_at).total_seconds()
+    if waited_s > services.config.blob_grace_s / 2 > 0:
+        raise Busy
 
 
 def _has_not_committed(error: BaseException) -> bool:

@@ -8,6 +8,7 @@ import time
 from sqlalchemy import Connection, select
 
 from audit.errors import AuditError
+from audit.sequencer import succeeded_in
 from audit.store import tree_size
 from audit.tree import root
 from gateway.rounds.blob_names import batches, named_blobs
@@ -140,7 +141,8 @@ def _is_ours(conn: Connection, services: Services) -> bool:
     """Whether the database has the log that was signed last; a wrong or older one knows too little to judge by."""
     last = services.state.last_checkpoint()
     if last is None:
-        return True
+        before = services.state.predecessor()  # a restore that was cut off left a database without its log
+        return before is None or succeeded_in(conn) == before
     try:
         return tree_size(conn) >= last.size and root(conn, last.size) == last.root
     except AuditError:

@@ -51,7 +51,7 @@ from gateway.rounds.releases import Releases
 from gateway.rounds.selection import draw, replace_dropouts
 from gateway.services import Services
 from gateway.storage.bell import Channel
-from gateway.storage.database import is_outage, kind_of, reading
+from gateway.storage.database import is_outage, is_over_limit, kind_of, reading
 from gateway.storage.leadership import Leadership
 
 log = logging.getLogger(__name__)
@@ -163,6 +163,9 @@ class Worker:
                 raise error
 
     def _note(self, found: Round, error: Exception) -> None:
+        if is_over_limit(error):
+            log.warning("round %s waits for a row that somebody holds", found.round_number)
+            return
         if isinstance(error, SQLAlchemyError) and is_outage(error):
             raise error  # the database is away for all of them
         if isinstance(error, StorageFull | OSError):

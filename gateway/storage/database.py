@@ -30,6 +30,7 @@ _PEER_GONE = {
     "tcp_user_timeout": 15_000,
 }
 _STATE_DISK_FULL = "53100"
+_STATES_OF_A_LIMIT = frozenset({"55P03", "57014"})  # the wait for a lock, and the statement, took too long
 _STATES_OF_AN_OUTAGE = frozenset({"25006", "25P03"})  # a standby took over; our transaction was ended
 
 
@@ -153,6 +154,11 @@ def is_outage(error: SQLAlchemyError) -> bool:
     if isinstance(error, PoolExhausted | OperationalError):
         return True
     return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", "") in _STATES_OF_AN_OUTAGE
+
+
+def is_over_limit(error: BaseException) -> bool:
+    """Whether one statement waited or ran too long, while the database is there."""
+    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", "") in _STATES_OF_A_LIMIT
 
 
 def lacks_room(error: BaseException) -> bool:

@@ -240,3 +240,25 @@ def unpacked(path: Path) -> bytes:
     """Everything in a backup."""
     with zipfile.ZipFile(path) as archive:
         return b"".join(archive.read(name) for name in archive.namelist())
+
+
+def test_a_packed_manifest_is_not_unpacked(past: Past, tmp_path: Path) -> None:
+    """LZMA asks for as much memory as the file wishes, before a byte is out."""
+    changed = rewritten(past.data, tmp_path / "changed.zip", lambda _: None, **{MANIFEST: zipfile.ZIP_LZMA})
+    content = bytearray(changed.read_bytes())
+    content[_middle_of(changed, MANIFEST)] ^= 0xFF  # what is unpacked all the same, fails in LZMA's own way
+    changed.write_bytes(content)
+
+    with pytest.raises(BadBackup, match="packed"):
+        check(changed)
+
+
+@pytest.mark.parametrize("fact", ["origin", "checkpoint", "created_at", "schema"])
+def test_a_manifest_of_wrong_types_is_no_backup(past: Past, tmp_path: Path, fact: str) -> None:
+    """A list where a text belongs is told as damage, not as a fault of the program."""
+    changed = rewritten(
+        past.data, tmp_path / "changed.zip", lambda members: restated(members, **{fact: ["x"]})
+    )
+
+    with pytest.raises(BadBackup, match="manifest"):
+        check(changed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from hashlib import sha256
 from threading import Event, Thread
 from typing import Any
@@ -12,10 +13,11 @@ from typing import Any
 import pytest
 from federation import Federation, file_of, tensors
 from flask.testing import FlaskClient
+from services.clock import FixedClock
 from sqlalchemy import event
 
 from gateway.auth.tokens import find
-from gateway.errors import IntakeStopped
+from gateway.errors import Busy, IntakeStopped
 from gateway.rounds.intake import Wish, commit, open_for, prepare, receive
 from gateway.rounds.intake_switch import resume_intake, stop_intake
 from gateway.services import Services
@@ -146,6 +148,32 @@ def test_an_upload_that_began_before_the_stop_is_not_committed_after_it(
 
     with pytest.raises(IntakeStopped):
         commit(services, arrived, accepted, remember=lambda _: None)
+
+    assert federation.kept()["client_updates"] == before
+    assert arrived.blob_id not in set(services.blobs.names())
+
+
+def test_an_update_whose_writer_was_halted_for_long_is_not_committed(
+    federation: Federation, services: Services, clock: FixedClock
+) -> None:
+    """The janitor may have removed the blob, which no row named: a row and a receipt for nothing must not follow."""
+    federation.open_round()
+    token = find(services, federation.register().token)
+    assert token is not None
+    found, schema = open_for(services, token.client, 1)
+    wish = Wish(sha256(GOOD).hexdigest(), None, {})
+    arrived = receive(services, token.client, schema, iter([GOOD]), wish)
+    accepted = prepare(services, token.client, found, arrived, wish)
+    before = federation.kept()["client_updates"]
+    settings = replace(services.config, blob_grace_s=60.0)
+
+    def halt(_: str) -> None:
+        clock.advance(timedelta(seconds=31))
+
+    halted = replace(services, config=settings, crash=halt)
+
+    with pytest.raises(Busy):
+        commit(halted, arrived, accepted, remember=lambda _: None)
 
     assert federation.kept()["client_updates"] == before
     assert arrived.blob_id not in set(services.blobs.names())

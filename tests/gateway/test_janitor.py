@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
 import pytest
 from blob_stores import Servers, Shelf, shelf
 from federation import Federation, file_of, tensors
@@ -14,12 +16,14 @@ from services import s3
 from sqlalchemy import event, update
 
 from audit.checkpoint import SignedTree
+from gateway.backup.restoring import check
+from gateway.backup.writing import back_up
 from gateway.config import Config
 from gateway.privacy import privacy_desk
 from gateway.rounds import recovery
 from gateway.rounds.blob_names import named_blobs
 from gateway.rounds.filing import file_models
-from gateway.rounds.recovery import sweep_blobs
+from gateway.rounds.recovery import OrphanSeeds, destroy_settled_seeds, sweep_blobs
 from gateway.rounds.worker import Worker
 from gateway.services import Services
 from gateway.storage.database import reading
@@ -128,6 +132,27 @@ def test_another_database_removes_nothing(federation: Federation, services: Serv
 
 
 @pytest.mark.parametrize("store", ["file"], indirect=True)
+def test_a_database_that_a_cut_off_restore_left_removes_nothing(
+    federation: Federation, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The state says that a new log began, and the database has not its first entry: it is not the one meant."""
+    _with_updates(federation)
+    federation.sequence()
+    last = services.state.last_checkpoint()
+    assert last is not None
+    _put(services, "ab" * 16)
+    services.keystore.new_seed("cd" * 16)
+    monkeypatch.setattr(recovery, "ORPHAN_AGE_S", 0.0)
+    kept = sorted(services.blobs.names())
+
+    services.state.succeed(last, "another/restored-00aa11bb")
+
+    assert sweep_blobs(services) == 0
+    assert sorted(services.blobs.names()) == kept
+    assert destroy_settled_seeds(services, OrphanSeeds()) == 0
+
+
+@pytest.mark.parametrize("store", ["file"], indirect=True)
 def test_a_thousand_blobs_take_a_handful_of_queries(federation: Federation, services: Services) -> None:
     """Names are looked up five hundred at a time."""
     folder = services.blobs.local_path("0" * 32).parent
@@ -195,6 +220,31 @@ def test_a_crash_between_the_copy_and_its_row_is_finished_by_the_next_tidy(
     assert file_models(services) == 0
     assert sweep_blobs(services) == 1
     assert federation.download("1.0.0").data == file_of(tensors())
+
+
+@pytest.mark.parametrize("store", ["moto"], indirect=True)
+def test_a_model_that_is_filed_while_a_backup_reads_it_is_in_the_backup(
+    federation: Federation, services: Services, tmp_path: Path
+) -> None:
+    """The first object goes between two reads; the snapshot's row means the same bytes under the other name."""
+    content = file_of({"w": np.zeros(600_000, dtype=np.float32)})
+    with services.blobs.incoming("ab" * 16) as blob:
+        blob.write(content)
+        blob.keep()
+    facts = {"model_blob_url": f"blob:{'ab' * 16}", "checksum": sha256(content).hexdigest()}
+    with services.engine.begin() as conn:
+        conn.execute(update(model_versions).values(**facts))
+    services.blobs.delete("models/v1.0.0.bin")
+
+    def file_and_sweep(what: str, done: int) -> None:
+        if what == "blobs" and done and file_models(services):
+            services.blobs.delete("ab" * 16)
+
+    made = back_up(services, tmp_path / "data.zip", file_and_sweep)
+
+    assert "ab" * 16 not in set(services.blobs.names())
+    assert (made.blobs, made.vanished, made.missing) == (1, 0, 0)
+    assert check(tmp_path / "data.zip").blobs == 1
 
 
 @pytest.mark.parametrize("store", ["checking"], indirect=True)

@@ -171,6 +171,18 @@ def test_a_damaged_blob_is_reported_and_not_spread(kept: Kept) -> None:
     assert (kept.blobs.reads, kept.keys()) == (2, [])
 
 
+def test_a_blob_that_grew_is_not_loaded_into_memory(kept: Kept) -> None:
+    """The bound on memory goes by the size that was published: a blob of another one is not read at all."""
+    cache = kept.cache()
+    (path,) = (kept.services.blobs.local_path(name) for name in kept.services.blobs.names())
+    assert path is not None
+    with path.open("r+b") as file:
+        file.truncate(64 << 20)
+
+    with pytest.raises(BlobCorrupt, match="length"):
+        cache.get_global_model("1.0.0")
+
+
 def test_an_unknown_version_is_asked_for_each_time(kept: Kept) -> None:
     """That a model is missing is not remembered: it may be published the next moment."""
     cache = kept.cache()

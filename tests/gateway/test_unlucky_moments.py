@@ -15,7 +15,7 @@ import pytest
 from federation import Federation, file_of, tensors
 from flask.testing import FlaskClient
 from services.clock import FixedClock
-from sqlalchemy import event, text, update
+from sqlalchemy import Connection, event, text, update
 
 from aggregation.accountant import Mechanism, epsilon
 from audit.sequencer import SignedTree
@@ -26,7 +26,7 @@ from gateway.rounds.freezing import freeze
 from gateway.rounds.ledger import check_budget, mechanism_json, read_lines
 from gateway.rounds.lineage import newest_lineage
 from gateway.rounds.opening import RoundRequest, open_round
-from gateway.rounds.record import find_round
+from gateway.rounds.record import find_round, lock_round
 from gateway.rounds.recovery import OrphanSeeds, destroy_settled_seeds, sweep_blobs, unite_spends
 from gateway.rounds.worker import Worker
 from gateway.services import Services
@@ -118,6 +118,31 @@ def test_a_worker_that_starts_beside_another_fails_no_round(
 
     assert drawn
     assert (federation.round()["status"], federation.round()["failure"]) == ("completed", None)
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_round_whose_row_is_locked_by_a_halted_process_holds_up_no_other(
+    federation: Federation, services: Services
+) -> None:
+    """A wait for one row that ends in vain is no outage of the database: the next round is looked at."""
+    federation.open_round(planned_clients=1)
+    federation.add_model()
+    federation.open_round(planned_clients=1)
+    for number in (1, 2):
+        federation.submit(federation.register(), GOOD, number=number)
+
+    @event.listens_for(services.engine, "begin")
+    def hurry(conn: Connection) -> None:
+        conn.exec_driver_sql("SET LOCAL lock_timeout = '300ms'")
+
+    with services.engine.begin() as halted:
+        lock_round(halted, find_round(halted, 1).round_id, shared=True)
+        federation.work()
+        beside = [federation.round(number)["status"] for number in (1, 2)]
+    federation.work()
+
+    assert beside == ["active", "completed"]
+    assert federation.round()["status"] == "completed"
 
 
 # Another or an older database

@@ -162,6 +162,7 @@ def test_without_the_missing_entries_a_new_log_begins_and_says_so(home: Home, tm
     assert "check it against a bundle of that log" in str(asked.problem)
     assert not restored.verify_log(receipts=(late,)).ok
     assert done.old_log is not None
+    assert done.old_log.stat().st_mode & 0o077 == 0  # it holds what people are named by, sealed
     old = verify_bundle(done.old_log, vkey=old_vkey, receipts=(early,))
     assert old.ok
     assert old.receipts[0].verdict is ReceiptVerdict.PROVEN

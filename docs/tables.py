@@ -41,7 +41,7 @@ def _errors() -> Iterator[tuple[str, ...]]:
     for kind in _kinds_of(ComplianceError):
         if (status := compliance_status(kind)) != 500:
             rows.add((kind.code, status, "", _first_paragraph(kind)))
-    for code, status, title, when in sorted(rows, key=lambda row: (row[1], row[0])):
+    for code, status, title, when in sorted(rows, key=lambda row: (row[1], row[0], row[2], row[3])):
         yield f"`{code}`", str(status), title, when
 
 

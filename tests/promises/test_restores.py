@@ -175,16 +175,20 @@ def test_a_backup_made_while_uploads_run_is_of_one_moment(gateway: LocalGateway,
     number = gateway.open_round(BARE, planned_clients=21)
     made: list[Path] = []
     with ThreadPoolExecutor(4) as pool:
-        sent = [pool.submit(gateway.submit, one, number, tensors(2)) for one in people]
+        early = gateway.submit(people[0], number, tensors(2))
+        sent = [pool.submit(gateway.submit, one, number, tensors(2)) for one in people[1:-1]]
+        made.append(back_up(gateway.home, tmp_path / "0.zip"))  # the last one has not begun
+        sent.append(pool.submit(gateway.submit, people[-1], number, tensors(2)))
         while not all(one.done() for one in sent):
             made.append(back_up(gateway.home, tmp_path / f"{len(made)}.zip"))
-        assert [one.result()["status"] for one in sent] == ["accepted"] * 20
+        made.append(back_up(gateway.home, tmp_path / f"{len(made)}.zip"))
+        assert [told["status"] for told in (early, *(one.result() for one in sent))] == ["accepted"] * 20
 
     counts = [_complete_updates(path) for path in made]
 
     assert counts == sorted(counts)
-    assert len(counts) > 1
-    assert any(0 < count < 20 for count in counts), counts
+    assert 0 < counts[0] < 20
+    assert counts[-1] == 20
 
 
 def _complete_updates(path: Path) -> int:

@@ -111,6 +111,11 @@ def test_writers_do_not_wait_for_each_other(postgresql_url: str) -> None:
 
     with engine.begin() as one, engine.begin() as other:
         hold(one, [subject])
+        other.exec_driver_sql(
+            "SET LOCAL lock_timeout = '5s'"
+        )  # a wait would be an error, not a test that hangs
         hold(other, [subject])
+        seen = {state_of(one, subject), state_of(other, subject)}
 
     engine.dispose()
+    assert seen == {SubjectState.ACTIVE}

@@ -270,6 +270,7 @@ def test_granian_that_lost_its_first_process_ends_and_is_started_again(tmp_path:
 
         await_that("the end of the worker", lambda: not is_alive(worker))
         await_that("another web part", lambda: _answers(gateway))
+        assert _worker_of(gateway) != worker
 
 
 def test_gunicorn_serves_on_a_socket_too(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ It dies with the process that started it, so that an interrupted test run leaves
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import signal
 import socket
@@ -81,8 +82,11 @@ class PostgreSQL:
         if self._process is None:
             return
         self.thaw()  # a test may have failed before it did
-        with suppress(ProcessLookupError):
-            self._process.kill() if crash else self._process.send_signal(signal.SIGINT)
+        if crash:
+            self._kill(self._process)
+        else:
+            with suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGINT)
         self._process.wait(timeout=_READY_WITHIN_S)
         self._process = None
 
@@ -99,10 +103,22 @@ class PostgreSQL:
             return
         first = self._process.pid
         os.kill(first, number)
-        children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
-        for child in children:
+        for child in _children(first):
             with suppress(ProcessLookupError):
-                os.kill(int(child), number)
+                os.kill(child, number)
+
+    def _kill(self, process: subprocess.Popen[bytes]) -> None:
+        """SIGKILL all of it and see it dead: a child outlives the first process for a moment, and may answer in it."""
+        self.freeze()  # so that nobody is born in between
+        ends = [os.pidfd_open(pid) for pid in _children(process.pid)]
+        process.kill()
+        for end in ends:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(end, signal.SIGKILL)
+        for end in ends:
+            if not select.select([end], [], [], _READY_WITHIN_S)[0]:
+                raise RuntimeError("a process of PostgreSQL outlived SIGKILL")
+            os.close(end)
 
     @property
     def _log(self) -> Path:
@@ -175,6 +191,13 @@ def _program(name: str) -> str:
     if found is None:
         raise RuntimeError(f"{name} is not installed: see deploy/debian-packages.txt")
     return found
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
 
 
 def _free_port() -> int:

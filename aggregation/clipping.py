@@ -14,7 +14,7 @@ from aggregation.wire import Array
 
 PIECE_ELEMENTS = 8192
 """A piece fits the first-level cache in float64, and is short enough that no BLAS uses threads for it."""
-_AT_ONCE = 4
+_AT_ONCE = 8
 
 
 def square_sum(block: Array) -> float:

@@ -112,7 +112,7 @@ class _Body:
         self._slots = iter([slot for slot in slots if slot.end > slot.begin])
         self._slot = next(self._slots, None)
         self._left_bytes = _size(self._slot)
-        self._pending = bytearray()
+        self._pending, self._used = bytearray(), 0  # of a block whose bytes come in several pieces
         self._squares: list[float] = []
 
     def feed(self, view: memoryview) -> None:
@@ -120,7 +120,7 @@ class _Body:
             if self._slot is None:
                 raise BadFormat(None, "the body goes on after the last tensor")
             block_bytes = BLOCK_ELEMENTS * NUMPY_DTYPES[self._slot.spec.dtype].itemsize
-            wanted = min(block_bytes, self._left_bytes + len(self._pending)) - len(self._pending)
+            wanted = min(block_bytes, self._left_bytes + self._used) - self._used
             piece, view = view[:wanted], view[wanted:]
             self._left_bytes -= len(piece)
             self._take(self._slot, piece, complete=len(piece) == wanted)
@@ -136,16 +136,16 @@ class _Body:
         return math.fsum(self._squares)
 
     def _take(self, slot: Slot, piece: memoryview, *, complete: bool) -> None:
-        if not complete:
-            self._pending += piece
-        elif self._pending:
-            self._pending += piece
-            self._measure(slot, self._pending)
-            self._pending = bytearray()
-        else:
+        if complete and not self._used:
             self._measure(slot, piece)
+            return
+        self._pending[self._used : self._used + len(piece)] = piece
+        self._used += len(piece)
+        if complete:
+            block, self._used = memoryview(self._pending)[: self._used], 0
+            self._measure(slot, block)
 
-    def _measure(self, slot: Slot, raw: bytearray | memoryview) -> None:
+    def _measure(self, slot: Slot, raw: memoryview) -> None:
         name = slot.spec.name
         if slot.spec.dtype == "BOOL" and np.frombuffer(raw, np.uint8).max(initial=0) > 1:
             raise BadFormat(name, "a boolean is neither 0 nor 1")

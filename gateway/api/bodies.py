@@ -12,6 +12,7 @@ from hashlib import sha256
 from flask import current_app, request
 from werkzeug.exceptions import ClientDisconnected
 
+from gateway.config import Config
 from gateway.errors import (
     BadRequest,
     Busy,
@@ -22,7 +23,9 @@ from gateway.errors import (
 )
 from gateway.services import current_services
 
-CHUNK_BYTES = 1 << 19  # what a processor keeps close at hand
+CHUNK_BYTES = (
+    3 << 18
+)  # fewer mean more waits of the lanes for each other; with S3's 5 MiB an upload stays below 8 MB
 _FIRST_READ_BYTES = 256
 EXTENSION = "fl_gateway_upload_places"
 _CHECKSUM = re.compile(r"[0-9a-fA-F]{64}")
@@ -76,22 +79,23 @@ def upload_place() -> Iterator[None]:
 
 
 def body_chunks() -> Iterator[bytes]:
-    """The request's body as it comes, half a mebibyte at a time.
+    """The request's body as it comes, three quarters of a mebibyte at a time.
 
     Raises:
         TruncatedBody: the client went away, or sent less than it announced.
         PayloadTooLarge: a body without a length passes `FLG_MAX_UPDATE_BYTES`.
         UploadTooSlow: it trickles, and would keep its place for hours.
     """
-    config, received, size, began_s = current_services().config, 0, _FIRST_READ_BYTES, time.monotonic()
+    config, read = current_services().config, request.stream.read
+    received, size, began_s = 0, _FIRST_READ_BYTES, time.monotonic()
     try:
-        while chunk := request.stream.read(size):
+        while chunk := read(size):
             received += len(chunk)
             if received > config.max_update_bytes:
                 limit = config.max_update_bytes
                 raise PayloadTooLarge(f"A body may have {limit} bytes", max_bytes=limit)
             elapsed_s = time.monotonic() - began_s
-            _insist_pace(received, elapsed_s)
+            _insist_pace(config, received, elapsed_s)
             # A read returns when it is full: small ones keep an eye on slow clients, large ones serve the others.
             size = min(2 * size, CHUNK_BYTES) if received > elapsed_s * 4 * size else max(size // 2, 64)
             yield chunk
@@ -101,8 +105,7 @@ def body_chunks() -> Iterator[bytes]:
         raise TruncatedBody("The body is shorter than Content-Length: send it again")
 
 
-def _insist_pace(received: int, elapsed_s: float) -> None:
-    config = current_services().config
+def _insist_pace(config: Config, received: int, elapsed_s: float) -> None:
     if elapsed_s > config.upload_grace_s and received < elapsed_s * config.upload_least_bytes_per_s:
         least = config.upload_least_bytes_per_s
         raise UploadTooSlow(f"A body must come with at least {least} bytes a second: send it again")

@@ -1,15 +1,18 @@
 """How a body comes in: hashed in one lane, checked and kept in another, each in order and a few chunks behind at most.
 
-Hashing, encryption, arithmetic and writing all let other threads run; a small body needs no thread (decision 0095).
+Hashing, encryption, arithmetic and writing all let other threads run. A small body needs no thread, and with two
+cores one thread more is enough: the request's own keeps what it reads (decision 0095).
 """
 
 from __future__ import annotations
 
+import os
+import sys
 import tempfile
-from collections import deque
+import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from hashlib import sha256
+from queue import SimpleQueue
 from typing import IO
 
 from aggregation.npz import npz_to_safetensors
@@ -18,6 +21,7 @@ from gateway.errors import PayloadTooLarge, StorageFull
 from gateway.storage.blobs import is_full
 
 INLINE_BYTES = 1 << 20  # less than this is done sooner than a thread is started
+CORES = len(os.sched_getaffinity(0))
 _ZIP_MAGIC = b"PK\x03\x04"
 _SPOOL_SLACK_BYTES = 16 << 20
 _DEPTH = 2  # chunks that wait in a lane: memory for each upload
@@ -26,40 +30,67 @@ Convert = Callable[[Iterator[bytes]], Iterator[bytes]]
 
 
 class Lane:
-    """Work on chunks, one after the other; past the first mebibyte in a thread of its own.
+    """Work on chunks, one after the other; past the first mebibyte in a thread of its own, if it may have one.
 
     Leaving the block waits for the thread; what the work raised is raised by `give` or `finish`.
     """
 
-    def __init__(self, work: Callable[[bytes], None]) -> None:
+    def __init__(self, work: Callable[[bytes], None], *, threaded: bool = True) -> None:
         self._work = work
-        self._inline_bytes = 0
-        self._thread: ThreadPoolExecutor | None = None
-        self._waiting: deque[Future[None]] = deque()
+        self._inline_bytes, self._most_inline = 0, INLINE_BYTES if threaded else sys.maxsize
+        self._thread: threading.Thread | None = None
+        self._given = SimpleQueue[bytes | None]()
+        self._answers = SimpleQueue[BaseException | None]()
+        self._waiting, self._left = 0, False
 
     def give(self, chunk: bytes) -> None:
         """Have the chunk worked on; waits while enough of them wait."""
-        if self._thread is None and self._inline_bytes < INLINE_BYTES:
+        if self._thread is None and self._inline_bytes < self._most_inline:
             self._inline_bytes += len(chunk)
             self._work(chunk)
             return
         if self._thread is None:
-            self._thread = ThreadPoolExecutor(1, "lane")
-        if len(self._waiting) > _DEPTH - 1:
-            self._waiting.popleft().result()
-        self._waiting.append(self._thread.submit(self._work, chunk))
+            self._thread = threading.Thread(target=self._run, name="lane")
+            self._thread.start()
+        if self._waiting == _DEPTH:
+            self._hear()
+        self._given.put(chunk)
+        self._waiting += 1
 
     def finish(self) -> None:
         """Wait until all is done."""
         while self._waiting:
-            self._waiting.popleft().result()
+            self._hear()
 
     def __enter__(self) -> Lane:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._left = True
         if self._thread is not None:
-            self._thread.shutdown(wait=True, cancel_futures=True)
+            self._given.put(None)
+            self._thread.join()
+
+    def _hear(self) -> None:
+        problem = self._answers.get()
+        self._waiting -= 1
+        if problem is not None:
+            raise problem
+
+    def _run(self) -> None:
+        problem: BaseException | None = None
+        while (chunk := self._given.get()) is not None:
+            if problem is None and not self._left:
+                problem = self._problem_with(chunk)
+            del chunk  # the next may be long in coming
+            self._answers.put(problem)
+
+    def _problem_with(self, chunk: bytes) -> BaseException | None:
+        try:
+            self._work(chunk)
+        except BaseException as problem:  # noqa: BLE001 - the request's own thread raises it
+            return problem
+        return None
 
 
 def arrive(
@@ -73,7 +104,7 @@ def arrive(
         convert: makes of the body what is to be kept.
     """
     hashed, size_bytes = sha256(), 0
-    with Lane(hashed.update) as hashing, Lane(take) as keeping:
+    with Lane(hashed.update) as hashing, Lane(take, threaded=CORES > 2) as keeping:
 
         def passing() -> Iterator[bytes]:
             nonlocal size_bytes

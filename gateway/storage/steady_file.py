@@ -6,8 +6,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-STEP_BYTES = 8 << 20  # a smaller file is written as any other
-_ROOM_BYTES = 2 * STEP_BYTES
+STEP_BYTES = 2 << 20  # a smaller file is written as any other
+_ROOM_BYTES = 16 << 20
 _REMEMBERED_BYTES = 64 << 20  # the worker finds these in memory; what goes beyond it reads from the disk
 
 

@@ -9,9 +9,18 @@ from hashlib import sha256
 import pytest
 
 from aggregation.errors import BadFormat
+from gateway.rounds import arrival
 from gateway.rounds.arrival import INLINE_BYTES, arrive
 
 _CHUNK = bytes(range(256)) * 1024
+
+
+@pytest.fixture(params=[2, 4], ids="{} cores".format, autouse=True)
+def cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many lanes have a thread depends on it, and nothing else does."""
+    count: int = request.param
+    monkeypatch.setattr(arrival, "CORES", count)
+    return count
 
 
 def _chunks(count: int, seen: list[int] | None = None) -> Iterator[bytes]:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
+from functools import lru_cache
 from typing import Any
 
 from scipy.special import log_ndtr
@@ -103,8 +104,10 @@ def noise_multiplier_for(
     The smallest to a millionth; under sampling, where each trial is a composition, to half a percent.
     """
 
+    coarse = _COARSE_INTERVAL * max(1.0, epsilon)
+
     def fits(z: float, rate: float) -> bool:
-        return _epsilon([Mechanism(z, rate, count, distance)], delta, _COARSE_INTERVAL) <= epsilon
+        return _epsilon([Mechanism(z, rate, count, distance)], delta, coarse) <= epsilon
 
     high = 1.0
     while not fits(high, 1.0):  # sampling only ever lowers what is needed
@@ -138,6 +141,12 @@ def _epsilon(spent: Sequence[Mechanism], delta: float, finest: float = _PLD_INTE
     if _is_full(spent):
         mu = _full_mu(spent)
         return _with_distance(lambda at: gaussian_epsilon(mu, at), delta, _total_distance(spent))
+    return _sampled_epsilon(tuple(spent), delta, finest)
+
+
+@lru_cache(maxsize=256)
+def _sampled_epsilon(spent: tuple[Mechanism, ...], delta: float, finest: float) -> float:
+    """Kept, since a report asks for what the one before it asked: a distribution takes up to seconds."""
     loss = _privacy_loss(spent, finest)
     return _with_distance(lambda at: float(loss.get_epsilon_for_delta(at)), delta, _total_distance(spent))
 

@@ -20,14 +20,17 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A measured value beside another; `goal` bounds their ratio, from below or (`at_most`) from above."""
+    """A measured value beside another; `goal` bounds their ratio, from below or (`at_most`) from above.
+
+    Without a goal it only tells what the machine can do.
+    """
 
     name: str
     value: float
     unit: str
     beside: str
     beside_value: float
-    goal: float
+    goal: float | None = None
     at_most: bool = False
 
     @property
@@ -38,6 +41,8 @@ class Figure:
     @property
     def is_met(self) -> bool:
         """Whether the ratio keeps the goal."""
+        if self.goal is None:
+            return True
         return self.ratio <= self.goal if self.at_most else self.ratio >= self.goal
 
     def public(self) -> dict[str, Any]:
@@ -49,7 +54,7 @@ class Figure:
             "beside": self.beside,
             "beside_value": _rounded(self.beside_value),
             "ratio": _rounded(self.ratio),
-            "goal": f"{'<=' if self.at_most else '>='} {self.goal:g}",
+            "goal": None if self.goal is None else f"{'<=' if self.at_most else '>='} {self.goal:g}",
             "met": self.is_met,
         }
 
@@ -96,10 +101,10 @@ def report(figures: Sequence[Figure], packages: Sequence[str], *, as_json: bool)
         return
     for figure in figures:
         facts = figure.public()
-        mark = "met" if figure.is_met else "MISSED"
+        verdict = f", goal {facts['goal']}: {'met' if figure.is_met else 'MISSED'}" if figure.goal else ""
         print(
             f"{facts['name']}: {facts['value']:g} {facts['unit']} beside {facts['beside_value']:g} "
-            f"({facts['beside']}), ratio {facts['ratio']:g}, goal {facts['goal']}: {mark}"
+            f"({facts['beside']}), ratio {facts['ratio']:g}{verdict}"
         )
 
 

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -54,15 +55,25 @@ def evaluate(hook: str, model: Path, *, timeout_s: float) -> Evaluation:
 
 
 def _run(command: list[str], output: IO[bytes], timeout_s: float) -> int:
-    """The child's exit status; on a time-out it ends with all that it started."""
-    child = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        env=environment_for_children(),
-    )
+    """The child's exit status; on a time-out, or if this process goes, it ends with all that it started."""
+    alive, held = os.pipe()
+    try:
+        child = subprocess.Popen(
+            [*command, str(alive)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            pass_fds=(alive,),
+            env=environment_for_children(),
+        )
+        return _status_of(child, timeout_s)
+    finally:
+        os.close(alive)
+        os.close(held)
+
+
+def _status_of(child: subprocess.Popen[bytes], timeout_s: float) -> int:
     try:
         return child.wait(timeout_s)
     except subprocess.TimeoutExpired:
@@ -88,9 +99,16 @@ def _finite(value: object) -> float | None:
     return float(value) if good else None  # type: ignore[arg-type]
 
 
+def _end_with(alive: int) -> None:
+    """Nobody else would end this process, and what it started, once the gateway was killed."""
+    os.read(alive, 1)
+    os.killpg(0, signal.SIGKILL)
+
+
 def main(arguments: list[str]) -> None:
     """The child: call `module:function` with the path and print its dictionary as JSON."""
-    hook, path = arguments
+    hook, path, alive = arguments
+    threading.Thread(target=_end_with, args=(int(alive),), daemon=True).start()
     module, _, function = hook.partition(":")
     print(json.dumps(getattr(importlib.import_module(module), function)(path)))
 

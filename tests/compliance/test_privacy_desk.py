@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Barrier
 from typing import TYPE_CHECKING
 from uuid import uuid4
 from zipfile import ZipFile
@@ -77,6 +78,23 @@ def test_approving_twice_changes_nothing(house: House) -> None:
 
     assert once == twice
     assert once.status is Status.APPROVED
+    assert house.event_types().count("privacy.moved") == 1
+
+
+def test_approvals_at_once_are_one(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that is repeated while the first is still at work gets the answer of the first."""
+    case, together, read = _opened(house), Barrier(4), house.desk._at_version
+
+    def all_have_read(case_id: str, version: int | None) -> Case:
+        found = read(case_id, version)
+        together.wait(10)
+        return found
+
+    monkeypatch.setattr(house.desk, "_at_version", all_have_read)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: house.desk.approve(case.id, by=house.officer), range(4)))
+
+    assert {one.status for one in found} == {Status.APPROVED}
     assert house.event_types().count("privacy.moved") == 1
 
 

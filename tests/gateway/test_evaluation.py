@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import select
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from federation import Federation, file_of, tensors
 from flask import Flask
+from living.driver import await_that
+from services.checkout import ROOT
 
 from gateway.app import create_app
 from gateway.auth.refusals import close_refusals
@@ -15,7 +21,7 @@ from gateway.rounds.evaluation import Evaluation, evaluate
 from gateway.services import Services
 
 HOOKS = """
-import os, sys, time
+import os, subprocess, sys, time
 
 def good(path):
     with open(path, "rb") as file:
@@ -32,6 +38,12 @@ def leaves(path):
     sys.exit(3)
 
 def hangs(path):
+    time.sleep(60)
+
+def starts(path):
+    child = subprocess.Popen(["sleep", "60"])
+    with open(os.path.join(os.path.dirname(path), "pids"), "w") as file:
+        print(os.getpid(), child.pid, file=file)
     time.sleep(60)
 
 def nan(path):
@@ -76,6 +88,22 @@ def test_a_hook_that_fails_gives_no_figures(model: Path, hook: str) -> None:
 def test_a_hook_that_hangs_is_ended(model: Path) -> None:
     """The round goes on after the time limit."""
     assert evaluate("our_hooks:hangs", model, timeout_s=0.5) == Evaluation(None, None)
+
+
+def test_a_hook_ends_with_its_gateway(model: Path, tmp_path: Path) -> None:
+    """A killed worker leaves no evaluation behind, and nothing that the evaluation started."""
+    call = f"from gateway.rounds.evaluation import evaluate; evaluate('our_hooks:starts', {str(model)!r}, timeout_s=60)"
+    gateway = subprocess.Popen([sys.executable, "-c", call], cwd=ROOT)
+    noted = tmp_path / "pids"
+    await_that("the hook is at work", lambda: noted.exists() and noted.read_text().endswith("\n"))
+    ends = [os.pidfd_open(int(pid)) for pid in noted.read_text().split()]
+
+    gateway.kill()
+    gateway.wait(10)
+
+    for end in ends:
+        assert select.select([end], [], [], 10)[0], "a process of the hook goes on"
+        os.close(end)
 
 
 def test_a_hook_sees_none_of_our_secrets(model: Path) -> None:

@@ -7,10 +7,10 @@ its erasure was recorded, each with an entry that says so; epsilon is spent once
 from __future__ import annotations
 
 import random
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -117,21 +117,20 @@ class Storm:
             AssertionError: a promise was broken.
         """
         made = self._open(outage_s)
-        threads = [
-            threading.Thread(target=self._take_part, args=(made, who, self._within(_SUBMITTED_WITHIN_S)))
-            for who in self._people
-        ]
+        submits_s = [self._within(_SUBMITTED_WITHIN_S) for _ in self._people]
         moment_s = self._within(_FAULT_WITHIN_S)
         erased = self._people[0] if self._chance.random() < _ERASURE_CHANCE else None
-        if erased:
-            wait_s = self._within(_FAULT_WITHIN_S)
-            threads.append(threading.Thread(target=self._erase, args=(made, erased, wait_s)))
-        for thread in threads:
-            thread.start()
-        time.sleep(moment_s)
-        inflict(part, fault, outage_s)
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor(CLIENTS + 1) as pool:
+            works = [
+                pool.submit(self._take_part, made, who, wait_s)
+                for who, wait_s in zip(self._people, submits_s, strict=True)
+            ]
+            if erased:
+                works.append(pool.submit(self._erase, made, erased, self._within(_FAULT_WITHIN_S)))
+            time.sleep(moment_s)
+            inflict(part, fault, outage_s)
+        for work in works:
+            work.result()
         self._await_end(made)
         with self._gateway.home.stores() as services:
             await_that("the log has caught up", lambda: _ended(services, made))

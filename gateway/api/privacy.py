@@ -16,11 +16,19 @@ from sqlalchemy.exc import IntegrityError
 from audit.draft import Personal
 from compliance.cases import Case, RequestType, Status
 from compliance.desk import PrivacyDesk
+from compliance.errors import ComplianceError
 from compliance.release_report import release_report
 from gateway import idempotency
 from gateway.api.reports import budget_lines, version_facts
 from gateway.auth.admission import current_client
-from gateway.errors import IdempotencyKeyReused, InsufficientScope, NotFound, Unsupported, ValidationFailed
+from gateway.errors import (
+    GatewayError,
+    IdempotencyKeyReused,
+    InsufficientScope,
+    NotFound,
+    Unsupported,
+    ValidationFailed,
+)
 from gateway.openapi import Media, operation
 from gateway.places import ClientBook
 from gateway.privacy import privacy_desk
@@ -117,7 +125,11 @@ def open_request() -> Response:
     desk = privacy_desk(services)
     try:
         case = _opened_before(desk, hashed, digest) or _open(desk, body, hashed, digest)
-    except IntegrityError:  # the same key at the same moment
+    except (
+        IntegrityError,
+        ComplianceError,
+        GatewayError,
+    ):  # the same request at this moment was perhaps faster
         faster = _opened_before(desk, hashed, digest)
         if faster is None:
             raise

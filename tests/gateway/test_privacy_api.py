@@ -15,6 +15,7 @@ from federation import Federation, Silo, file_of, tensors
 from flask.testing import FlaskClient
 
 from compliance.export import verify_package
+from gateway import idempotency
 from gateway.privacy import gdpr
 from gateway.services import Services
 
@@ -295,3 +296,19 @@ def test_the_same_request_again_goes_on_with_the_first_case(
     assert (first.status_code, first.json["status"]) == (201, "completed")
     assert (again.status_code, again.json) == (201, first.json)
     assert (other.status_code, other.json["code"]) == (422, "IDEMPOTENCY_KEY_REUSED")
+
+
+def test_a_repetition_that_overtook_its_first_request_gets_its_answer(
+    federation: Federation, silo: Silo, dpo: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looked for the key before the first one committed, finds the person erased, and is answered all the same."""
+    headers, wish = {**dpo, "Idempotency-Key": "twice"}, _wish("erasure", silo.client_id)
+    path, looks, look = "/api/v1/privacy/requests", iter([True]), idempotency.replayed
+    first = federation.http.post(path, json=wish, headers=headers)
+
+    monkeypatch.setattr(idempotency, "replayed", lambda *key: None if next(looks, False) else look(*key))
+    second = federation.http.post(path, json=wish, headers=headers)
+    other = federation.http.post(path, json=wish, headers={**dpo, "Idempotency-Key": "another"})
+
+    assert (first.status_code, second.status_code, other.status_code) == (201, 201, 404)
+    assert second.json == first.json

@@ -38,6 +38,7 @@ class Operation:
     answers: Mapping[int, type | Media | None]
     errors: tuple[type[GatewayError], ...]
     headers: tuple[str, ...]
+    numbers: tuple[str, ...]
     limit: str | None
 
 
@@ -49,6 +50,7 @@ def operation(
     answers: Mapping[int, type | Media | None],
     errors: tuple[type[GatewayError], ...] = (),
     headers: tuple[str, ...] = (),
+    numbers: tuple[str, ...] = (),
     limit: str | None = None,
 ) -> Callable[[View], View]:
     """Declare a view's promise and keep its first half: token, scope and rate limit are checked before it runs.
@@ -60,9 +62,10 @@ def operation(
         answers: by status, the answer's dataclass or medium.
         errors: refusals beside those that every route may give.
         headers: request headers that the view reads.
+        numbers: whole numbers of the query string that it reads.
         limit: the class of `FLG_RATE_LIMITS` that counts for it.
     """
-    promise = Operation(summary, scopes, body, answers, errors, headers, limit)
+    promise = Operation(summary, scopes, body, answers, errors, headers, numbers, limit)
 
     def mark(view: View) -> View:
         @wraps(view)
@@ -134,9 +137,16 @@ def _parameters(rule: Any, promise: Operation) -> list[dict[str, Any]]:
         {"name": name, "in": "path", "required": True, "schema": kinds.get(kind, {"type": "string"})}
         for kind, name in re.findall(r"<(?:(\w+):)?(\w+)>", rule.rule)
     ]
-    return inside + [
-        {"name": name, "in": "header", "required": False, "schema": {"type": "string"}}
-        for name in promise.headers
+    return [
+        *inside,
+        *(
+            {"name": name, "in": "query", "required": False, "schema": {"type": "integer", "minimum": 0}}
+            for name in promise.numbers
+        ),
+        *(
+            {"name": name, "in": "header", "required": False, "schema": {"type": "string"}}
+            for name in promise.headers
+        ),
     ]
 
 

@@ -26,6 +26,7 @@ WIRE = ConfigDict(
     allow_inf_nan=False,
 )
 PER_PAGE, MOST_PER_PAGE = 50, 200
+PAGE = ("page", "per_page")
 T = TypeVar("T")
 
 

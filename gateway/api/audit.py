@@ -22,6 +22,7 @@ from gateway.openapi import Media, operation
 from gateway.services import Services, current_services
 from gateway.storage.database import reading
 from gateway.wire import (
+    PAGE,
     PER_PAGE,
     WIRE,
     Links,
@@ -55,7 +56,13 @@ class ProofView:
 
 
 @audit.get("/entries")
-@operation("Entries as stored, in order", scopes=READERS, answers={200: EntryList})
+@operation(
+    "Entries as stored, in order",
+    scopes=READERS,
+    answers={200: EntryList},
+    errors=(ValidationFailed,),
+    numbers=("after", "limit", *PAGE),
+)
 def show_entries() -> Response:
     """`after` and `limit` for readers that follow the log, `page` and `per_page` for people."""
     services = current_services()
@@ -97,7 +104,11 @@ def show_checkpoint() -> Response:
 
 @audit.get("/proof/inclusion")
 @operation(
-    "Proof that an entry is in a tree", scopes=READERS, answers={200: ProofView}, errors=(ValidationFailed,)
+    "Proof that an entry is in a tree",
+    scopes=READERS,
+    answers={200: ProofView},
+    errors=(ValidationFailed,),
+    numbers=("seq", "size"),
 )
 def show_inclusion() -> Response:
     """`seq` and `size`; without `size`, the newest checkpoint's."""
@@ -113,6 +124,7 @@ def show_inclusion() -> Response:
     scopes=READERS,
     answers={200: ProofView},
     errors=(ValidationFailed,),
+    numbers=("from", "to"),
 )
 def show_consistency() -> Response:
     """`from` and `to`; without `to`, the newest checkpoint's."""

@@ -32,7 +32,7 @@ from gateway.errors import (
 )
 from gateway.openapi import operation
 from gateway.services import current_services
-from gateway.wire import WIRE, answer, dump, page, page_asked, parse_json, read_json_body
+from gateway.wire import PAGE, WIRE, answer, dump, page, page_asked, parse_json, read_json_body
 
 clients = Blueprint("clients", __name__, url_prefix="/api/v1/clients")
 _LENIENT: ConfigDict = {**WIRE, "extra": "ignore"}  # the published TypeScript client sends more than we know
@@ -110,7 +110,13 @@ def register() -> Response:
 
 
 @clients.get("")
-@operation("The clients, oldest first", scopes=(Scope.CLIENT_MANAGE,), answers={200: ClientPage})
+@operation(
+    "The clients, oldest first",
+    scopes=(Scope.CLIENT_MANAGE,),
+    answers={200: ClientPage},
+    errors=(ValidationFailed,),
+    numbers=PAGE,
+)
 def show_clients() -> Response:
     """One page of the clients."""
     number, per_page = page_asked()

@@ -88,6 +88,7 @@ class NewestPolls:
     scopes=("training:participate",),
     answers={200: InvitationList},
     errors=(ValidationFailed, Busy),
+    numbers=("wait",),
     limit="rounds",
 )
 def show_invitations() -> Response:

@@ -35,7 +35,7 @@ from gateway.rounds.lineage import ModelVersion, list_versions
 from gateway.rounds.publishing import ModelWish, add_model, promote
 from gateway.services import current_services
 from gateway.storage.database import reading
-from gateway.wire import WIRE, Links, Pagination, answer, dump, page, page_asked, parse_json
+from gateway.wire import PAGE, WIRE, Links, Pagination, answer, dump, page, page_asked, parse_json
 
 models = Blueprint("models", __name__, url_prefix="/api/v1/models")
 READERS = ("model:download", "round:manage")
@@ -122,7 +122,13 @@ def register_model() -> Response:
 
 
 @models.get("")
-@operation("The model versions, the newest first", scopes=READERS, answers={200: ModelList})
+@operation(
+    "The model versions, the newest first",
+    scopes=READERS,
+    answers={200: ModelList},
+    errors=(ValidationFailed,),
+    numbers=PAGE,
+)
 def show_models() -> Response:
     """One page of versions."""
     number, per_page = page_asked()

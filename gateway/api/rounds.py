@@ -54,6 +54,7 @@ from gateway.rounds.strategy import is_poisson
 from gateway.services import Services, current_services
 from gateway.storage.database import reading
 from gateway.wire import (
+    PAGE,
     WIRE,
     Links,
     Pagination,
@@ -197,7 +198,14 @@ def show_current() -> Response:
 
 
 @rounds.get("")
-@operation("The rounds, the newest first", scopes=READERS, answers={200: RoundList}, limit="rounds")
+@operation(
+    "The rounds, the newest first",
+    scopes=READERS,
+    answers={200: RoundList},
+    errors=(ValidationFailed,),
+    numbers=PAGE,
+    limit="rounds",
+)
 def show_rounds() -> Response:
     """One page of rounds with a member `current` beside it."""
     number, per_page = page_asked()

@@ -32,6 +32,7 @@ from gateway.errors import (
     RoundExpired,
     RoundPaused,
     SignatureInvalid,
+    StorageFull,
     ValidationFailed,
 )
 from gateway.openapi import Media, operation
@@ -99,6 +100,7 @@ class PendingReceipt:
         ValidationFailed,
         IdempotencyKeyReused,
         Busy,
+        StorageFull,
     ),
     headers=("X-Update-Checksum", "X-Client-Signature", "X-Update-Metadata", "Idempotency-Key"),
     limit="updates",

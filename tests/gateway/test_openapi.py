@@ -60,6 +60,29 @@ def test_the_document_is_valid(document: dict[str, Any]) -> None:
     assert document["openapi"].startswith("3.1")
 
 
+def test_each_number_of_a_query_is_read(
+    services: Services, http: FlaskClient, document: dict[str, Any]
+) -> None:
+    """What is no whole number is refused by its name; a page's number and size are among what lists take."""
+    federation = Federation(services, http)
+    federation.add_model()
+    federation.sequence()
+    callers = [federation.staff("operator"), federation.staff("auditor"), federation.register().headers]
+    asked = {
+        (path, parameter["name"])
+        for path, methods in document["paths"].items()
+        for parameter in methods.get("get", {}).get("parameters", [])
+        if parameter["in"] == "query"
+    }
+
+    for path, name in asked:
+        answers = [http.get(path, query_string={name: "none"}, headers=headers) for headers in callers]
+        refused = {answer.json["errors"][0]["pointer"] for answer in answers if answer.status_code == 422}
+        assert refused == {f"?{name}"}, path
+    assert {("/api/v1/rounds", "page"), ("/api/v1/audit/entries", "per_page")} < asked
+    assert {("/api/v1/invitations", "wait"), ("/api/v1/audit/proof/inclusion", "size")} < asked
+
+
 def test_every_specified_route_is_there_with_its_scope(document: dict[str, Any]) -> None:
     """DESIGN's table of HTTP routes, as far as this version carries them out."""
     for path, methods in SPECIFIED.items():

@@ -23,9 +23,8 @@ from gateway.errors import (
 )
 from gateway.services import current_services
 
-CHUNK_BYTES = (
-    3 << 18
-)  # fewer mean more waits of the lanes for each other; with S3's 5 MiB an upload stays below 8 MB
+# Fewer bytes mean more waits of the lanes for each other; with S3's parts of 5 MiB an upload stays below 8 MB.
+CHUNK_BYTES = 3 << 18
 _FIRST_READ_BYTES = 256
 EXTENSION = "fl_gateway_upload_places"
 _CHECKSUM = re.compile(r"[0-9a-fA-F]{64}")

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine
 
 from audit.errors import NoCheckpoint
 from audit.opening import CHECKPOINT, ENTRIES, README, VKEY
-from audit.reading import reading
+from audit.reading import snapshot
 from audit.store import newest_checkpoint, read_entries, tree_size
 
 _PAGE = 1000
@@ -92,19 +92,18 @@ def export_bundle(
     After `patience_s` the bundle is written all the same, and the verifier names the first unsigned entry.
     """
     for _ in range(int(patience_s / _SETTLE_S)):
-        with reading(engine) as conn:
+        with snapshot(engine) as conn:
             published = newest_checkpoint(conn)
             if published is not None and published.size >= tree_size(conn):
                 return write_bundle(conn, target, vkey)
         sleep(_SETTLE_S)
-    with reading(engine) as conn:
+    with snapshot(engine) as conn:
         return write_bundle(conn, target, vkey)
 
 
 def _pages(conn: Connection) -> Iterator[list[bytes]]:
-    end = tree_size(conn)  # on PostgreSQL later pages would see later entries
     after = None
-    while page := [entry for entry in read_entries(conn, after, _PAGE) if entry.seq < end]:
+    while page := read_entries(conn, after, _PAGE):
         yield [entry.canonical for entry in page]
         after = page[-1].seq
 

@@ -7,9 +7,19 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine
 
+_POSTGRESQL_SNAPSHOT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
     """One consistent view on SQLite; on PostgreSQL each statement sees what was committed before it."""
     with engine.connect() as conn:
         yield conn.execution_options(flg_reading=True)
+
+
+@contextmanager
+def snapshot(engine: Engine) -> Iterator[Connection]:
+    """Every statement sees the state that the first one saw, on either database: what a bundle or a backup needs."""
+    with engine.connect() as conn:
+        options = _POSTGRESQL_SNAPSHOT if engine.dialect.name == "postgresql" else {}
+        yield conn.execution_options(flg_reading=True, **options)

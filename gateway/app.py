@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 from flask import Flask, Response, g, request
 
 from audit.draft import Personal
+from audit.reading import reading
 from audit.store import oldest_pending
 from gateway import api
 from gateway.api.bodies import EXTENSION as PLACES
@@ -19,7 +20,6 @@ from gateway.auth.admission import install_auth
 from gateway.errors import LogBehind
 from gateway.problems import install_problems
 from gateway.services import EXTENSION, Services
-from gateway.storage.database import reading
 from gateway.trail import UNPROVEN, Origin
 
 _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")

@@ -15,10 +15,10 @@ from sqlalchemy import Connection, delete, insert, select
 
 from audit.errors import KeyDestroyed
 from audit.events import Retention
+from audit.reading import reading
 from gateway.auth.admission import current_client
 from gateway.errors import IdempotencyKeyReused, ValidationFailed
 from gateway.services import Services, current_services
-from gateway.storage.database import reading
 from gateway.tables import idempotency_keys
 from gateway.wire import json_response
 

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy import Engine
 
+from audit.reading import reading
 from gateway.caching.memory import Recent, SingleFlight
 from gateway.config import Config
 from gateway.errors import BlobCorrupt, ConfigError
 from gateway.rounds.lineage import ModelVersion, find_version
 from gateway.storage.blobs import CHUNK_BYTES, BlobStore
-from gateway.storage.database import reading
 
 if TYPE_CHECKING:
     from gateway.caching.shared import SharedModels

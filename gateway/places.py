@@ -9,11 +9,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, delete, func, select
 
 from audit.errors import KeyDestroyed
+from audit.reading import reading
 from compliance.errors import NotNow
 from compliance.places import ErasedCount, ExportFile
 from gateway.rounds.record import RoundStatus, UpdateStatus
 from gateway.services import Services
-from gateway.storage.database import reading
 from gateway.tables import client_updates, clients, idempotency_keys, invitations, rounds, tokens
 
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from sqlalchemy import Select, select
 
+from audit.reading import reading
 from compliance.desk import PrivacyDesk
 from compliance.gdpr import GDPRCompliantFL
 from compliance.parts import DeskParts, Disclosure
 from gateway.places import ClientBook, ClientsPlace, UpdatesPlace
 from gateway.services import Services
-from gateway.storage.database import reading
 from gateway.tables import client_updates, clients, invitations, rounds
 from gateway.trail import Trail, system_origin
 

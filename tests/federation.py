@@ -16,13 +16,13 @@ from sqlalchemy import func, select
 from werkzeug.test import TestResponse
 
 from aggregation.wire import write_safetensors
+from audit.reading import reading
 from gateway.auth.clients import add_client
 from gateway.auth.scopes import Role
 from gateway.parts import sequencer_of
 from gateway.privacy import privacy_desk
 from gateway.rounds.worker import Worker
 from gateway.services import Services
-from gateway.storage.database import reading
 from gateway.tables import client_updates, models, outbox, privacy_ledger, rounds
 
 Tensors = Mapping[str, npt.NDArray[Any]]

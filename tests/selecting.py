@@ -8,9 +8,9 @@ from typing import Any
 from federation import Federation, Silo
 from sqlalchemy import select
 
+from audit.reading import reading
 from gateway.rounds.record import Round, find_round
 from gateway.services import Services
-from gateway.storage.database import reading
 from gateway.tables import clients, invitations
 
 Entries = Callable[..., list[dict[str, Any]]]

@@ -13,6 +13,7 @@ from pydantic.dataclasses import dataclass
 from audit.bundle import export_bundle
 from audit.checkpoint import NoteSigner
 from audit.events import EventType
+from audit.reading import reading
 from audit.store import entry_at, latest_checkpoint, newest_checkpoint, read_entries, tree_size
 from audit.tree import consistency, inclusion
 from compliance.keys import SigningUse
@@ -20,7 +21,6 @@ from gateway.api.paths import insist_number
 from gateway.errors import NotFound, ValidationFailed
 from gateway.openapi import Media, operation
 from gateway.services import Services, current_services
-from gateway.storage.database import reading
 from gateway.wire import (
     PAGE,
     PER_PAGE,

@@ -10,10 +10,10 @@ from pydantic.dataclasses import dataclass
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from audit.reading import reading
 from audit.store import oldest_pending
 from gateway.openapi import Media, document, operation
 from gateway.services import Services, current_services
-from gateway.storage.database import reading
 from gateway.wire import WIRE, answer, json_response
 
 health = Blueprint("health", __name__)

@@ -12,6 +12,7 @@ from typing import Any
 from flask import Blueprint, Response, current_app, request
 from pydantic.dataclasses import dataclass
 
+from audit.reading import reading
 from gateway.api.rounds import GlobalModel, shown_model
 from gateway.auth.admission import current_client
 from gateway.errors import Busy, ValidationFailed
@@ -20,7 +21,6 @@ from gateway.rounds.invitations import Invitation, open_invitations
 from gateway.rounds.lineage import find_version
 from gateway.services import current_services
 from gateway.storage.bell import Channel
-from gateway.storage.database import reading
 from gateway.wire import WIRE, answer
 
 invitations = Blueprint("invitations", __name__, url_prefix="/api/v1/invitations")

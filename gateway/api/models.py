@@ -13,6 +13,7 @@ from pydantic.dataclasses import dataclass
 from sqlalchemy import Connection
 
 from audit.events import EventType
+from audit.reading import reading
 from gateway import idempotency
 from gateway.api.bodies import body_chunks, body_digest, stated_checksum, upload_place
 from gateway.api.downloads import PreconditionFailed, model_response
@@ -34,7 +35,6 @@ from gateway.openapi import Media, operation
 from gateway.rounds.lineage import ModelVersion, list_versions
 from gateway.rounds.publishing import ModelWish, add_model, promote
 from gateway.services import current_services
-from gateway.storage.database import reading
 from gateway.wire import PAGE, WIRE, Links, Pagination, answer, dump, page, page_asked, parse_json
 
 models = Blueprint("models", __name__, url_prefix="/api/v1/models")

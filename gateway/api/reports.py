@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aggregation.accountant import ADJACENCY, decimal_up
+from audit.reading import reading
 from compliance.release_report import ReleaseFacts
 from gateway.api.paths import insist_version
 from gateway.errors import NotFound
@@ -21,7 +22,6 @@ from gateway.rounds.lineage import Lineage, find_lineage, find_version, lineages
 from gateway.rounds.record import find_round
 from gateway.rounds.strategy import selection_of
 from gateway.services import Services
-from gateway.storage.database import reading
 
 
 def budget_lines(services: Services) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from flask import Blueprint, Response
 from pydantic import AwareDatetime, Field
 from pydantic.dataclasses import dataclass
 
+from audit.reading import reading
 from gateway.api.paths import insist_number
 from gateway.api.rounds import RoundView, shown_round
 from gateway.errors import Conflict, NotFound, RoundExpired, RoundPaused, ValidationFailed
@@ -18,7 +19,6 @@ from gateway.rounds.intake_switch import Intake, intake_of, resume_intake, stop_
 from gateway.rounds.pausing import pause, resume
 from gateway.rounds.record import Round
 from gateway.services import current_services
-from gateway.storage.database import reading
 from gateway.wire import WIRE, answer, parse_body
 
 round_control = Blueprint("round_control", __name__, url_prefix="/api/v1")

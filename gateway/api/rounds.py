@@ -13,6 +13,7 @@ from pydantic import AwareDatetime, Field
 from pydantic.dataclasses import dataclass
 from sqlalchemy import Connection
 
+from audit.reading import reading
 from gateway import idempotency
 from gateway.api.paths import VERSION, insist_number
 from gateway.api.round_terms import (
@@ -52,7 +53,6 @@ from gateway.rounds.opening import RoundRequest, open_round
 from gateway.rounds.record import Round, current_round, find_round, list_rounds
 from gateway.rounds.strategy import is_poisson
 from gateway.services import Services, current_services
-from gateway.storage.database import reading
 from gateway.wire import (
     PAGE,
     WIRE,

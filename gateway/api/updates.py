@@ -10,6 +10,7 @@ from flask import Blueprint, Response, request
 from pydantic.dataclasses import dataclass
 from sqlalchemy import Connection, select
 
+from audit.reading import reading
 from audit.store import entry_by_id
 from audit.tree import prove
 from gateway import idempotency
@@ -39,7 +40,6 @@ from gateway.openapi import Media, operation
 from gateway.rounds.intake import Accepted, Wish, commit, open_for, prepare, receive
 from gateway.rounds.record import Round
 from gateway.services import current_services
-from gateway.storage.database import reading
 from gateway.tables import client_updates, rounds
 from gateway.wire import WIRE, answer, dump, parse_json
 

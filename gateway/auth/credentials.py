@@ -11,6 +11,7 @@ from authlib.oauth2.rfc6749.errors import InvalidClientError, InvalidRequestErro
 from flask import g, request
 from sqlalchemy import select
 
+from audit.reading import reading
 from gateway.auth.origin import address_of, proven
 from gateway.auth.rate_limits import count_auth_failure
 from gateway.auth.roster import ClientStatus, is_client_id
@@ -18,7 +19,6 @@ from gateway.auth.scopes import Role, ScopeRefused, granted, scope_text
 from gateway.auth.secrets import matches
 from gateway.auth.tokens import AuthenticatedClient
 from gateway.services import Services, current_services
-from gateway.storage.database import reading
 from gateway.tables import clients
 
 METHODS = ("client_secret_basic", "client_secret_post")

@@ -11,10 +11,10 @@ from uuid import UUID
 from sqlalchemy import Row, bindparam, func, select
 
 from audit.errors import KeyDestroyed
+from audit.reading import reading
 from gateway.auth.scopes import Role
 from gateway.errors import Conflict, NotFound
 from gateway.services import Services
-from gateway.storage.database import reading
 from gateway.tables import clients
 
 _PUBLIC_KEY = select(clients.c.public_key).where(clients.c.client_id == bindparam("id"))

@@ -11,10 +11,10 @@ from enum import StrEnum
 
 from sqlalchemy import Connection, bindparam, delete, insert, or_, select, update
 
+from audit.reading import reading
 from gateway.auth.scopes import API_KEY_SCOPES, Role, scope_text, scopes_of
 from gateway.auth.secrets import SecretKind, digest
 from gateway.services import Services
-from gateway.storage.database import reading
 from gateway.tables import clients, tokens
 
 PURGE_BATCH = 500

@@ -15,6 +15,7 @@ from typing import IO, Any
 
 from sqlalchemy import Table, select
 
+from audit.reading import reading
 from compliance.tables import privacy_requests
 from gateway.backup.archive import (
     BLOB_BYTES,
@@ -30,7 +31,6 @@ from gateway.backup.rows import Row
 from gateway.services import Services
 from gateway.storage.blobs import BlobStore
 from gateway.storage.chunks import MODEL_NAME
-from gateway.storage.database import reading
 from gateway.tables import client_updates, model_versions
 
 Progress = Callable[[str, int], None]

@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from audit.draft import NOBODY
 from audit.events import Retention
+from audit.reading import reading
 from compliance.keys import tombstone_of
 from compliance.keystore_tables import pseudonyms, subject_keys
 from compliance.log_place import LogPlace
@@ -20,7 +21,6 @@ from gateway.backup.reading import rows_of
 from gateway.backup.rows import Row, keystore_tables
 from gateway.backup.writing import schema_of
 from gateway.services import Services
-from gateway.storage.database import reading
 from gateway.storage.master_key import load_master_key
 
 _ROWS_AT_ONCE = 500

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine, inspect, select
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from audit.bundle import write_entries
+from audit.reading import reading
 from audit.tables import audit_log
 from compliance.keys import SeedState, tombstone_of
 from compliance.subjects import SubjectState
@@ -33,7 +34,6 @@ from gateway.backup.writing import schema_of, silent
 from gateway.rounds.ledger import LineStatus
 from gateway.rounds.recovery import unite_spends
 from gateway.services import Services
-from gateway.storage.database import reading
 from gateway.storage.leadership import Leadership
 from gateway.storage.state import Spend
 from gateway.tables import privacy_ledger

@@ -6,16 +6,16 @@ Memory does not grow with the database: rows and bytes are streamed, and what a 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, Engine, Table, select
+from sqlalchemy import Connection, Table, select
 
 from audit.events import EventType
+from audit.reading import snapshot
 from audit.store import newest_checkpoint
 from gateway.backup.archive import (
     ArchiveWriter,
@@ -27,7 +27,6 @@ from gateway.backup.archive import (
 from gateway.backup.blobs import Progress, Spool, write_blobs
 from gateway.backup.rows import Row, encode, keystore_tables, main_tables
 from gateway.services import Services
-from gateway.storage.database import reading
 
 _ROWS_AT_ONCE = 500
 _PIECE_BYTES = 1 << 20
@@ -52,7 +51,7 @@ def back_up(services: Services, target: Path, progress: Progress = silent) -> Ma
         tempfile.TemporaryFile() as names,
     ):
         spool = Spool(names)
-        with _snapshot(services.engine) as conn:
+        with snapshot(services.engine) as conn:
             schema, published = schema_of(conn), newest_checkpoint(conn)
             for table in main_tables():
                 _write_table(archive, conn, table, spool.note, progress)
@@ -71,7 +70,7 @@ def back_up(services: Services, target: Path, progress: Progress = silent) -> Ma
 def back_up_keys(services: Services, target: Path, progress: Progress = silent) -> Manifest:
     """Write the key store into a file of its own; its secrets stay wrapped under the master key, which is not in it."""
     with written_aside(target) as file, ArchiveWriter(file) as archive:
-        with _snapshot(services.keystore_engine) as conn:
+        with snapshot(services.keystore_engine) as conn:
             schema = schema_of(conn)
             for table in keystore_tables():
                 _write_table(archive, conn, table, _no_note, progress)
@@ -96,18 +95,6 @@ def _note(services: Services, made: Manifest, *, checkpoint_size: int) -> None:
     tables = sum(name.startswith("tables/") for name in made.members)
     facts = {"tables": tables, "rows": made.rows, "blobs": made.blobs, "checkpoint_size": checkpoint_size}
     services.trail.note(EventType.BACKUP_CREATED, **facts)
-
-
-@contextmanager
-def _snapshot(engine: Engine) -> Iterator[Connection]:
-    """A transaction that reads one state of the database, and keeps no writer waiting."""
-    if engine.dialect.name == "sqlite":
-        with reading(engine) as conn:
-            yield conn
-        return
-    level = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-    with engine.connect().execution_options(**level) as conn:
-        yield conn
 
 
 def schema_of(conn: Connection) -> str:

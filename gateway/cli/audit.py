@@ -11,12 +11,12 @@ import click
 from audit.bundle import export_bundle
 from audit.errors import AuditError
 from audit.events import EventType
+from audit.reading import reading
 from audit.store import entry_by_id, latest_checkpoint
 from audit.tree import prove as make_proof
 from audit.verify import main as run_verifier
 from gateway.api.audit import log_vkey
 from gateway.cli.opening import open_console
-from gateway.storage.database import reading
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _OUTPUT = click.option(

@@ -6,9 +6,9 @@ import json
 
 import click
 
+from audit.reading import reading
 from gateway.cli.opening import open_console
 from gateway.rounds.intake_switch import Intake, intake_of, resume_intake, stop_intake
-from gateway.storage.database import reading
 
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 

@@ -11,12 +11,12 @@ from typing import Any
 import click
 
 from aggregation.errors import BadFormat
+from audit.reading import reading
 from gateway.api.paths import insist_version
 from gateway.cli.opening import open_console
 from gateway.rounds.lineage import ModelVersion, list_versions
 from gateway.rounds.publishing import ModelWish, add_model
 from gateway.rounds.publishing import promote as make_current
-from gateway.storage.database import reading
 
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 

@@ -10,6 +10,7 @@ from typing import IO, Any
 import click
 
 from aggregation.errors import PolicyError
+from audit.reading import reading
 from gateway.api.paths import insist_number
 from gateway.api.rounds import RoundWish, round_request
 from gateway.cli.opening import open_console
@@ -20,7 +21,6 @@ from gateway.rounds.pausing import pause as pause_round
 from gateway.rounds.pausing import resume as resume_round
 from gateway.rounds.record import Round, list_rounds
 from gateway.services import utc_now
-from gateway.storage.database import reading
 from gateway.wire import parse_json
 
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")

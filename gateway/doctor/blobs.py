@@ -10,13 +10,13 @@ from sqlalchemy import Select, select
 
 from aggregation.wire import header_bytes, schema_from_json
 from audit.errors import KeyDestroyed
+from audit.reading import reading
 from compliance.tables import privacy_requests
 from gateway.errors import BlobCorrupt
 from gateway.rounds.blob_names import batches, model_blob_url, named_blobs
 from gateway.services import Services
 from gateway.storage.blobs import CHUNK_BYTES, SealedReader, StoredBlob
 from gateway.storage.chunks import plain_size
-from gateway.storage.database import reading
 from gateway.tables import client_updates, model_versions, models, rounds
 
 Progress = Callable[[], None]

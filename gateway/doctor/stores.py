@@ -13,6 +13,7 @@ from uuid import uuid4
 from sqlalchemy import Engine, make_url, text
 
 from audit.errors import AuditError
+from audit.reading import reading
 from audit.store import tree_size
 from audit.tree import root
 from gateway.config import Config
@@ -20,7 +21,7 @@ from gateway.doctor.errors import Ailing
 from gateway.messaging.queue import QueueState, open_queue
 from gateway.model_cache import open_models
 from gateway.storage.blobs import open_blobs
-from gateway.storage.database import open_engine, reading
+from gateway.storage.database import open_engine
 from gateway.storage.master_key import KEY_FILE, load_master_key
 from gateway.storage.migrating import Which, is_current
 from gateway.storage.state import open_state

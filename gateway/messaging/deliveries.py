@@ -14,13 +14,13 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Row, Select, select, update
 
+from audit.reading import reading
 from gateway.messaging.outbox import QueueName
 from gateway.messaging.queue import Message
 from gateway.messaging.webhook import Webhook
 from gateway.rounds.invitations import InvitationStatus
 from gateway.rounds.record import RoundStatus
 from gateway.services import Services
-from gateway.storage.database import reading
 from gateway.tables import invitations, rounds
 
 log = logging.getLogger(__name__)

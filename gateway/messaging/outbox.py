@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, Engine, delete, insert, select, update
 
-from gateway.storage.database import reading
+from audit.reading import reading
 from gateway.tables import outbox
 
 Body = Mapping[str, str | int]

@@ -8,13 +8,13 @@ from sqlalchemy import update
 
 from audit.entry import time_text
 from audit.events import EventType
+from audit.reading import reading
 from gateway.errors import ValidationFailed
 from gateway.rounds.coordinator import Extend, Extended, PutOff, decide, state_of
 from gateway.rounds.freezing import still_wanted
 from gateway.rounds.orders import Told, carry_out
 from gateway.rounds.record import Round, accepted_count
 from gateway.services import Services
-from gateway.storage.database import reading
 from gateway.tables import rounds
 
 LONGEST = timedelta(days=3650)

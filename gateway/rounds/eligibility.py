@@ -16,13 +16,13 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Select, select
 
 from audit.errors import KeyDestroyed
+from audit.reading import reading
 from compliance.subjects import SubjectState
 from compliance.tables import subjects
 from gateway.auth.roster import ClientStatus
 from gateway.auth.scopes import Role
 from gateway.rounds.strategy import Scalar, Selection
 from gateway.services import Services
-from gateway.storage.database import reading
 from gateway.tables import clients
 
 BATCH = 500

@@ -11,11 +11,11 @@ import logging
 
 from sqlalchemy import select, update
 
+from audit.reading import reading
 from gateway.errors import BlobCorrupt, BlobsAway, StorageFull
 from gateway.rounds.blob_names import model_blob_url
 from gateway.rounds.lineage import ModelVersion, find_version
 from gateway.services import Services
-from gateway.storage.database import reading
 from gateway.tables import model_versions
 
 log = logging.getLogger(__name__)

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, update
 from audit.canonical import JsonValue
 from audit.draft import Personal
 from audit.events import EventType, Outcome
+from audit.reading import reading
 from audit.writing import writing
 from compliance.keys import SeedState
 from gateway.rounds.coordinator import Effect, Fail, Freeze, Looked, decide, state_of
@@ -25,7 +26,6 @@ from gateway.rounds.record import (
 )
 from gateway.rounds.strategy import is_poisson
 from gateway.services import Services
-from gateway.storage.database import reading
 from gateway.tables import client_updates, rounds
 
 

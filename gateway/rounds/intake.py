@@ -25,6 +25,7 @@ from audit.canonical import JsonValue
 from audit.draft import Personal
 from audit.entry import Draft
 from audit.events import EventType, Retention
+from audit.reading import reading
 from audit.writing import writing
 from compliance.errors import ComplianceError
 from gateway.auth.roster import public_key_of
@@ -52,7 +53,7 @@ from gateway.rounds.receipts import sign_receipt
 from gateway.rounds.record import Round, RoundStatus, UpdateStatus, find_round, lock_round
 from gateway.services import Services
 from gateway.storage.blobs import Incoming
-from gateway.storage.database import lacks_room, reading
+from gateway.storage.database import lacks_room
 from gateway.tables import client_updates
 
 _OWN = select(client_updates.c.update_id).where(

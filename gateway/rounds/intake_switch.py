@@ -12,11 +12,11 @@ from datetime import datetime
 from sqlalchemy import Connection, insert, select, update
 
 from audit.events import EventType
+from audit.reading import reading
 from audit.writing import writing
 from gateway.errors import IntakeStopped
 from gateway.rounds.record import OPEN_STATUSES
 from gateway.services import Services
-from gateway.storage.database import reading
 from gateway.tables import models, rounds, switches
 
 _NAME = "intake"

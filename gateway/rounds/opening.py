@@ -21,6 +21,7 @@ from aggregation.policy import Policy
 from aggregation.policy_request import policy_from_request
 from aggregation.wire import dimension, schema_from_json
 from audit.events import EventType
+from audit.reading import reading
 from audit.writing import writing
 from gateway.errors import BudgetExceeded, Conflict, RoundOpen, ValidationFailed
 from gateway.rounds.intake_switch import insist_intake
@@ -38,7 +39,6 @@ from gateway.rounds.record import Round, RoundStatus, has_open_round, next_round
 from gateway.rounds.strategy import Selection, Strategy
 from gateway.services import Services
 from gateway.storage.bell import Channel
-from gateway.storage.database import reading
 from gateway.tables import rounds
 
 _TRIES = 5

@@ -10,12 +10,12 @@ from sqlalchemy import Connection, update
 
 from audit.canonical import JsonValue
 from audit.events import EventType
+from audit.reading import reading
 from audit.writing import writing
 from gateway.errors import Conflict, GatewayError, RoundExpired, RoundPaused, ValidationFailed
 from gateway.rounds.coordinator import Closed, Order, Paused, PutOff, Resumed, State, decide, state_of
 from gateway.rounds.record import Round, find_round, lock_round
 from gateway.services import Services
-from gateway.storage.database import reading
 from gateway.tables import rounds
 
 Told = Mapping[str, JsonValue]

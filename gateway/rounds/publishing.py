@@ -14,6 +14,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from aggregation.reader import Summary, UpdateReader
 from aggregation.wire import dimension, schema_json
 from audit.events import EventType
+from audit.reading import reading
 from gateway.errors import (
     ChecksumMismatch,
     Conflict,
@@ -36,7 +37,7 @@ from gateway.rounds.portable import WHAT, is_portable
 from gateway.rounds.record import has_open_round
 from gateway.services import Services
 from gateway.storage.blobs import Incoming
-from gateway.storage.database import lacks_room, reading
+from gateway.storage.database import lacks_room
 from gateway.tables import models
 
 

@@ -8,6 +8,7 @@ import time
 from sqlalchemy import Connection, select
 
 from audit.errors import AuditError
+from audit.reading import reading
 from audit.sequencer import succeeded_in
 from audit.store import tree_size
 from audit.tree import root
@@ -17,7 +18,6 @@ from gateway.rounds.ledger import BARE, Line, LineStatus, insist_spent, mechanis
 from gateway.rounds.record import OPEN_STATUSES, RoundStatus, open_rounds
 from gateway.rounds.release import model_blob_name
 from gateway.services import Services
-from gateway.storage.database import reading
 from gateway.tables import models, privacy_ledger, rounds
 
 log = logging.getLogger(__name__)

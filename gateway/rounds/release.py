@@ -26,6 +26,7 @@ from aggregation.policy import MAX_RECORDS, Policy
 from audit.entry import Draft
 from audit.errors import KeyDestroyed
 from audit.events import EventType
+from audit.reading import reading
 from audit.writing import writing
 from compliance.errors import SeedGone
 from gateway.rounds.acceptance import Acceptance, Rejection, Verdict
@@ -53,7 +54,6 @@ from gateway.rounds.record import Round, RoundStatus, UpdateStatus, find_round, 
 from gateway.rounds.strategy import is_poisson
 from gateway.services import Services
 from gateway.storage.blobs import BlobCorrupt, ClearReader
-from gateway.storage.database import reading
 from gateway.storage.state import Spend
 from gateway.tables import client_updates, rounds
 

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, exists, select, update
 
 from audit.events import EventType
+from audit.reading import reading
 from audit.writing import writing
 from compliance.subjects import SubjectState
 from compliance.tables import subjects
@@ -21,7 +22,6 @@ from gateway.rounds.invitations import InvitationStatus, ask
 from gateway.rounds.record import Round, RoundStatus, lock_round
 from gateway.rounds.strategy import selection_of
 from gateway.services import Services
-from gateway.storage.database import reading
 from gateway.tables import client_updates, clients, invitations
 
 _Ids = tuple[str, ...]

@@ -15,6 +15,7 @@ from typing import assert_never
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from audit.reading import reading
 from compliance.desk import PrivacyDesk
 from gateway.auth.tokens import purge_expired
 from gateway.errors import StorageFull
@@ -51,7 +52,7 @@ from gateway.rounds.releases import Releases
 from gateway.rounds.selection import draw, replace_dropouts
 from gateway.services import Services
 from gateway.storage.bell import Channel
-from gateway.storage.database import is_outage, is_over_limit, kind_of, reading
+from gateway.storage.database import is_outage, is_over_limit, kind_of
 from gateway.storage.leadership import Leadership
 
 log = logging.getLogger(__name__)

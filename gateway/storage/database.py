@@ -6,8 +6,6 @@ is gone, and the wait for a place in the pool. A process that is halted or cut o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from sqlite3 import SQLITE_FULL
 from typing import Any
 
@@ -125,13 +123,6 @@ def _open_sqlite(url: str, *, secure_delete: bool) -> Engine:
         conn.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
     return engine
-
-
-@contextmanager
-def reading(engine: Engine) -> Iterator[Connection]:
-    """A transaction that only reads: it sees one state of the database and keeps no writer waiting."""
-    with engine.connect() as conn:
-        yield conn.execution_options(**{_READING: True})
 
 
 def own_session(engine: Engine) -> psycopg.Connection[Any]:

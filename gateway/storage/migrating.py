@@ -11,7 +11,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine
 
-from gateway.storage.database import reading
+from audit.reading import reading
 
 Which = Literal["main", "keystore"]
 

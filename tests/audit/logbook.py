@@ -24,7 +24,7 @@ from audit.entry import FIRST_PREV, Draft, Entry, Sealed, place
 from audit.errors import KeyDestroyed, StateConflict
 from audit.events import EventType, Retention
 from audit.merkle import CompactRange
-from audit.reading import reading
+from audit.reading import snapshot
 from audit.sequencer import Sequencer
 from audit.store import stage
 from audit.tables import audit_log, metadata
@@ -129,7 +129,7 @@ class Logbook:
         return drafts
 
     def bundle(self, path: Path) -> Path:
-        with reading(self.engine) as conn:
+        with snapshot(self.engine) as conn:
             write_bundle(conn, path, SIGNER.vkey)
         return path
 

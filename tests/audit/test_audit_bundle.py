@@ -15,6 +15,7 @@ from zipfile import ZipFile
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from logbook import SIGNER, Killed, Logbook
+from sqlalchemy import Connection, event
 
 from audit.bundle import export_bundle, write_bundle
 from audit.errors import NoCheckpoint
@@ -93,6 +94,24 @@ def test_the_export_waits_until_every_entry_is_signed(sqlite_log: Logbook, tmp_p
     assert export_bundle(sqlite_log.engine, tmp_path / "b.zip", SIGNER.vkey, sleep=sign_meanwhile) == 4
 
     assert len(slept) == 3
+    assert verify_bundle(tmp_path / "b.zip", vkey=SIGNER.vkey).ok
+
+
+def test_an_entry_that_comes_while_the_bundle_is_written_is_not_in_it(log: Logbook, tmp_path: Path) -> None:
+    """A bundle is one state of the log: its checkpoint covers all of its entries, whatever is sequenced meanwhile."""
+    log.grow(2)
+    grown: list[str] = []
+
+    def grow_meanwhile(_conn: Connection, _cursor: object, statement: str, *_: object) -> None:
+        if "audit_checkpoints" in statement and not grown:
+            grown.append(statement)
+            log.grow(1)
+
+    event.listen(log.engine, "after_cursor_execute", grow_meanwhile)
+
+    assert export_bundle(log.engine, tmp_path / "b.zip", SIGNER.vkey) == 2
+
+    assert grown
     assert verify_bundle(tmp_path / "b.zip", vkey=SIGNER.vkey).ok
 
 

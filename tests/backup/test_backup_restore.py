@@ -16,6 +16,7 @@ from living.restores import Past, back_up, back_up_keys, live, lose, put_back, r
 from living.threads import local_gateway_in
 from sqlalchemy import func, select
 
+from audit.reading import reading
 from audit.store import each_entry
 from compliance.errors import BadMasterKey
 from gateway.auth.clients import Move, move_client
@@ -23,7 +24,6 @@ from gateway.backup.blobs import portable_name
 from gateway.backup.errors import BackupError, LogIncomplete, Mismatch, NotEmpty
 from gateway.backup.rows import emptied_tables, encode, main_tables
 from gateway.parts import sequencer_of
-from gateway.storage.database import reading
 from gateway.storage.leadership import Leadership
 from gateway.tables import client_updates, clients, tokens
 

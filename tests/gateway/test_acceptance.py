@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import update
 
+from audit.reading import reading
 from gateway.app import create_app
 from gateway.auth.refusals import close_refusals
 from gateway.privacy import privacy_desk
@@ -29,7 +30,6 @@ from gateway.rounds.publishing import promote
 from gateway.rounds.recovery import sweep_blobs
 from gateway.rounds.worker import Worker
 from gateway.services import Services
-from gateway.storage.database import reading
 from gateway.tables import model_versions, models
 
 Entries = Callable[..., list[dict[str, Any]]]

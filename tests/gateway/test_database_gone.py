@@ -13,13 +13,13 @@ from services import postgresql
 from sqlalchemy import event, select
 from sqlalchemy.exc import OperationalError
 
+from audit.reading import reading
 from audit.tables import audit_pending
 from gateway.app import create_app
 from gateway.auth.refusals import close_refusals
 from gateway.config import Config
 from gateway.rounds.recovery import sweep_blobs
 from gateway.services import Services, open_services
-from gateway.storage.database import reading
 from gateway.storage.migrating import upgrade
 from gateway.tables import model_versions, privacy_ledger
 

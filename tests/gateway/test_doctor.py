@@ -18,12 +18,12 @@ from flask.testing import FlaskClient
 from sqlalchemy import select
 
 from audit.checkpoint import SignedTree
+from audit.reading import reading
 from compliance.tables import privacy_requests
 from gateway.cli import main
 from gateway.config import Config
 from gateway.doctor import CHECKS, Comparison, compare, examine
 from gateway.services import Services
-from gateway.storage.database import reading
 from gateway.storage.master_key import KEY_FILE
 from gateway.storage.state import open_state
 from gateway.tables import client_updates, model_versions

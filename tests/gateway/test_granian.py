@@ -24,8 +24,8 @@ from sqlalchemy import func, select
 
 from aggregation.wire import write_safetensors
 from audit.entry import Sealed
+from audit.reading import reading
 from gateway.front import Front, render
-from gateway.storage.database import reading
 from gateway.tables import client_updates
 
 _LIMIT = 128 << 20

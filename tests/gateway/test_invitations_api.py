@@ -19,6 +19,7 @@ from services.clock import FixedClock
 from sqlalchemy import select, update
 from werkzeug.test import TestResponse
 
+from audit.reading import reading
 from gateway.api.invitations import poll_places
 from gateway.app import create_app
 from gateway.auth.clients import Move, move_client
@@ -28,7 +29,6 @@ from gateway.rounds.record import find_round
 from gateway.rounds.selection import draw
 from gateway.services import Services
 from gateway.storage.bell import Channel
-from gateway.storage.database import reading
 from gateway.tables import invitations, rounds
 
 RANDOM: dict[str, Any] = {"selection": {"strategy": "random"}, "planned_clients": 1}

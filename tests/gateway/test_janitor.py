@@ -16,6 +16,7 @@ from services import s3
 from sqlalchemy import event, update
 
 from audit.checkpoint import SignedTree
+from audit.reading import reading
 from gateway.backup.restoring import check
 from gateway.backup.writing import back_up
 from gateway.config import Config
@@ -26,7 +27,6 @@ from gateway.rounds.filing import file_models
 from gateway.rounds.recovery import OrphanSeeds, destroy_settled_seeds, sweep_blobs
 from gateway.rounds.worker import Worker
 from gateway.services import Services
-from gateway.storage.database import reading
 from gateway.tables import client_updates, model_versions
 
 GOOD = file_of(tensors(0.5))

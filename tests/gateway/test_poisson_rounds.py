@@ -14,6 +14,7 @@ from services.clock import FixedClock
 from sqlalchemy import select
 
 from aggregation import epsilon
+from audit.reading import reading
 from audit.tables import audit_pending
 from gateway.rounds.eligibility import candidates
 from gateway.rounds.ledger import read_lines
@@ -21,7 +22,6 @@ from gateway.rounds.record import find_round
 from gateway.rounds.selection import choose, draw
 from gateway.rounds.strategy import Selection, Strategy
 from gateway.services import Services
-from gateway.storage.database import reading
 from gateway.tables import clients, invitations, model_versions
 
 Entries = Callable[..., list[dict[str, Any]]]

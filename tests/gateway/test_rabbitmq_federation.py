@@ -15,12 +15,12 @@ from services.rabbitmq import RabbitMQ
 from sqlalchemy import event, func, select
 from sqlalchemy.exc import OperationalError
 
+from audit.reading import reading
 from gateway.config import Config
 from gateway.messaging.outbox import QueueName
 from gateway.privacy import privacy_desk
 from gateway.rounds.worker import Worker
 from gateway.services import Services
-from gateway.storage.database import reading
 from gateway.tables import client_updates, clients, invitations, outbox
 
 

@@ -15,12 +15,12 @@ from selecting import RANDOM, Entries, found, invited, open_selecting, people, s
 from services.clock import FixedClock
 from sqlalchemy import select, update
 
+from audit.reading import reading
 from gateway.auth.clients import Move, move_client
 from gateway.places import ClientsPlace
 from gateway.rounds.invitations import InvitationStatus
 from gateway.rounds.selection import draw, replace_dropouts
 from gateway.services import Services
-from gateway.storage.database import reading
 from gateway.tables import clients, invitations, rounds
 
 

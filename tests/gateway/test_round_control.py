@@ -14,6 +14,7 @@ from services.clock import FixedClock
 from sqlalchemy import update
 from werkzeug.test import TestResponse
 
+from audit.reading import reading
 from gateway.auth.tokens import find
 from gateway.errors import RoundPaused
 from gateway.rounds.freezing import freeze
@@ -21,7 +22,6 @@ from gateway.rounds.intake import Wish, commit, open_for, prepare, receive
 from gateway.rounds.pausing import pause
 from gateway.rounds.record import find_round
 from gateway.services import Services
-from gateway.storage.database import reading
 from gateway.tables import rounds
 
 Entries = Callable[..., list[dict[str, Any]]]

@@ -13,10 +13,10 @@ from flask.testing import FlaskClient
 from safetensors.numpy import load
 from services.clock import FixedClock
 
+from audit.reading import reading
 from compliance.keys import SeedState
 from gateway.rounds.ledger import LineStatus, read_lines
 from gateway.services import Services
-from gateway.storage.database import reading
 
 Entries = Callable[..., list[dict[str, Any]]]
 GAUSSIAN = {

@@ -17,6 +17,7 @@ from sqlalchemy import event, select, update
 from sqlalchemy.exc import DBAPIError
 
 from audit.events import Retention
+from audit.reading import reading
 from compliance.subjects import mark_erasing
 from gateway.auth.clients import Move, move_client
 from gateway.rounds.eligibility import candidates, offers
@@ -25,7 +26,6 @@ from gateway.rounds.record import RoundStatus
 from gateway.rounds.selection import draw
 from gateway.rounds.strategy import Selection, Strategy
 from gateway.services import Services
-from gateway.storage.database import reading
 from gateway.tables import clients, invitations, outbox, rounds
 
 

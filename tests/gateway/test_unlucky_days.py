@@ -21,13 +21,13 @@ from sqlalchemy import update
 from aggregation.errors import BadFormat
 from aggregation.header import parse_header
 from audit.draft import Personal
+from audit.reading import reading
 from compliance.cases import Status
 from gateway.errors import StorageFull
 from gateway.privacy import privacy_desk
 from gateway.rounds.evaluation import Evaluation, _parse
 from gateway.services import Services
 from gateway.storage.blobs import FileBlobs
-from gateway.storage.database import reading
 from gateway.tables import client_updates
 
 FULL = Path("/dev/full")  # the kernel's own full disk

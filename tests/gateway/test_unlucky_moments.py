@@ -18,6 +18,7 @@ from services.clock import FixedClock
 from sqlalchemy import Connection, event, text, update
 
 from aggregation.accountant import Mechanism, epsilon
+from audit.reading import reading
 from audit.sequencer import SignedTree
 from gateway import idempotency
 from gateway.errors import BudgetExceeded
@@ -30,7 +31,6 @@ from gateway.rounds.record import find_round, lock_round
 from gateway.rounds.recovery import OrphanSeeds, destroy_settled_seeds, sweep_blobs, unite_spends
 from gateway.rounds.worker import Worker
 from gateway.services import Services
-from gateway.storage.database import reading
 from gateway.storage.state import FileState, Spend
 from gateway.tables import client_updates, idempotency_keys, models
 

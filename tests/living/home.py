@@ -25,13 +25,13 @@ from services.postgresql import PostgreSQL
 from sqlalchemy import make_url, select
 
 from audit.bundle import export_bundle
+from audit.reading import reading
 from audit.verdict import Verdict
 from audit.verify import verify_bundle
 from compliance.keys import SigningUse
 from gateway.api.audit import log_vkey
 from gateway.config import load_config
 from gateway.services import Services, open_services, utc_now
-from gateway.storage.database import reading
 from gateway.storage.migrating import upgrade
 from gateway.tables import client_updates, model_versions
 

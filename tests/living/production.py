@@ -15,7 +15,7 @@ from living.processes import Gateway, gateway_in
 from services import postgresql, rabbitmq, redis_server, s3
 from sqlalchemy import select
 
-from gateway.storage.database import reading
+from audit.reading import reading
 from gateway.tables import client_updates, model_versions
 
 PARTS = ("web", "worker", "PostgreSQL", "RabbitMQ", "Redis", "S3")

@@ -22,11 +22,11 @@ import httpx
 from living.driver import NOISED, Driver, Json, Person, await_that, tensors
 from sqlalchemy import select
 
+from audit.reading import reading
 from audit.tables import audit_log
 from gateway.rounds.ledger import LineStatus
 from gateway.rounds.record import RoundStatus, UpdateStatus
 from gateway.services import Services
-from gateway.storage.database import reading
 from gateway.tables import client_updates, model_versions, privacy_ledger, rounds
 
 CLIENTS = 20

@@ -14,7 +14,8 @@ import audit.tables
 import compliance.keystore_tables
 import compliance.tables
 import gateway.tables
-from gateway.storage.database import open_engine, reading
+from audit.reading import reading
+from gateway.storage.database import open_engine
 from gateway.storage.migrating import Which, upgrade
 
 METADATA: dict[Which, list[Any]] = {

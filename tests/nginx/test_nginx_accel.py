@@ -24,12 +24,12 @@ from services.pebble import await_port, free_port, make_certificate, process
 from sqlalchemy import select
 
 from aggregation.wire import write_safetensors
+from audit.reading import reading
 from audit.store import pending_count
 from audit.tables import audit_log
 from gateway.cli.nginx import nginx as nginx_command
 from gateway.front import Front, render
 from gateway.services import Services
-from gateway.storage.database import reading
 
 NAME = "fl.example.com"
 MODEL = b"".join(write_safetensors({"w": np.arange(750_000, dtype=np.float32)}))

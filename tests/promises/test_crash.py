@@ -19,6 +19,7 @@ from living.home import Home
 from living.processes import Gateway, is_alive
 from sqlalchemy import select
 
+from audit.reading import reading
 from audit.store import latest_checkpoint, newest_checkpoint, pending_count, tree_size
 from audit.tables import audit_log
 from gateway.parts import recover
@@ -28,7 +29,6 @@ from gateway.rounds.record import RoundStatus, UpdateStatus, find_round, lock_ro
 from gateway.rounds.release import model_blob_name
 from gateway.rounds.worker import Worker
 from gateway.services import Services
-from gateway.storage.database import reading
 from gateway.tables import client_updates, model_versions, privacy_ledger, rounds
 
 PARTS = ("serve --only web", "worker", "sequence", "forward")

@@ -21,7 +21,7 @@ from services.small_disk import SmallDisk, small_disk
 from sqlalchemy import func, select
 
 from aggregation.wire import write_safetensors
-from gateway.storage.database import reading
+from audit.reading import reading
 from gateway.tables import client_updates
 
 _DISK_BYTES = 16 << 20

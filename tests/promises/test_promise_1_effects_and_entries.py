@@ -20,10 +20,10 @@ import compliance.tables
 import gateway.tables
 from audit.entry import Draft, Sealed
 from audit.events import EventType
+from audit.reading import reading
 from compliance.subjects import new_subject
 from gateway.auth.refusals import SINGLES_A_MINUTE
 from gateway.services import Services
-from gateway.storage.database import reading
 
 TABLES: tuple[MetaData, ...] = (audit.tables.metadata, compliance.tables.metadata, gateway.tables.metadata)
 _NO_ENTRIES = {

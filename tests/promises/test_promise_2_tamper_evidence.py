@@ -21,13 +21,13 @@ from sqlalchemy.exc import DatabaseError
 from audit.checkpoint import NoteSigner
 from audit.errors import LogForked, LogShrunk
 from audit.events import EventType
+from audit.reading import reading
 from audit.store import latest_checkpoint
 from audit.tables import metadata
 from gateway.api.audit import log_vkey
 from gateway.cli import main
 from gateway.parts import sequencer_of
 from gateway.services import Services
-from gateway.storage.database import reading
 
 KEYS = {"audit_log": "seq", "audit_checkpoints": "size"}
 _ANYWHERE = (

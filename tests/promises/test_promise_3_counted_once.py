@@ -15,6 +15,7 @@ from living.threads import local_gateway_in
 from sqlalchemy import delete, select
 
 from aggregation.wire import write_safetensors
+from audit.reading import reading
 from gateway.auth.tokens import AuthenticatedClient, find
 from gateway.errors import RoundExpired
 from gateway.messaging.outbox import QueueName, post
@@ -22,7 +23,6 @@ from gateway.rounds.freezing import freeze
 from gateway.rounds.intake import Wish, commit, open_for, prepare, receive
 from gateway.rounds.record import Round, find_round
 from gateway.services import Services
-from gateway.storage.database import reading
 from gateway.tables import client_updates, outbox, rounds
 
 

@@ -14,12 +14,12 @@ from living.interruption import Interruption
 from living.threads import LocalGateway, local_gateway_in
 from sqlalchemy import select
 
+from audit.reading import reading
 from gateway.errors import BudgetExceeded, RoundOpen
 from gateway.parts import recover
 from gateway.rounds.ledger import LineStatus
 from gateway.rounds.opening import RoundRequest, open_round
 from gateway.services import utc_now
-from gateway.storage.database import reading
 from gateway.tables import client_updates, privacy_ledger
 
 ONE_ROUND = {"epsilon": 1.2, "delta": 1e-5}  # a round at z = 4 costs 0.93, two cost 1.36

@@ -17,6 +17,7 @@ from aggregation.wire import write_safetensors
 from audit.entry import Entry, Sealed, parse_entry
 from audit.errors import KeyDestroyed
 from audit.events import EVENTS, EventType, Retention
+from audit.reading import reading
 from audit.store import each_entry
 from compliance.keys import SigningUse
 from compliance.keystore_tables import pseudonyms
@@ -26,7 +27,6 @@ from gateway.rounds.freezing import freeze
 from gateway.rounds.record import open_rounds
 from gateway.rounds.recovery import sweep_blobs
 from gateway.services import Services
-from gateway.storage.database import reading
 from gateway.tables import client_updates, clients, idempotency_keys, tokens
 
 

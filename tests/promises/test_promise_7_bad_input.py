@@ -22,8 +22,8 @@ import audit.tables
 import compliance.tables
 import gateway.tables
 from aggregation.wire import write_safetensors
+from audit.reading import reading
 from gateway.services import Services
-from gateway.storage.database import reading
 
 NOT_COUNTED = {
     "audit_log",

@@ -14,6 +14,7 @@ from living.restores import back_up, back_up_keys, kept_in_stores, lose, put_bac
 from living.threads import LocalGateway, local_gateway_in
 from sqlalchemy import select
 
+from audit.reading import reading
 from audit.verdict import ReceiptVerdict
 from audit.verify import verify_bundle
 from gateway.api.audit import log_vkey
@@ -24,7 +25,6 @@ from gateway.backup.reading import rows_of
 from gateway.backup.rows import main_tables
 from gateway.backup.writing import silent
 from gateway.parts import sequencer_of
-from gateway.storage.database import reading
 from gateway.tables import client_updates
 
 _DEAR = NOISED | {"noise_multiplier": 2.0}  # the second one would pass a budget of 2

@@ -22,6 +22,7 @@ from living.threads import LocalGateway, local_gateway_in
 from services.clock import FixedClock
 from sqlalchemy import select
 
+from audit.reading import reading
 from audit.store import pending_count
 from gateway.privacy import privacy_desk
 from gateway.rounds.ledger import LineStatus
@@ -29,7 +30,6 @@ from gateway.rounds.record import RoundStatus, find_round
 from gateway.rounds.recovery import OrphanSeeds, destroy_settled_seeds
 from gateway.rounds.worker import Worker
 from gateway.services import Services
-from gateway.storage.database import reading
 from gateway.storage.leadership import Leadership
 from gateway.tables import model_versions, privacy_ledger, rounds
 

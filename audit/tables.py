@@ -1,4 +1,4 @@
-"""The tables of the log. `audit_log` and `audit_checkpoints` are insert-only (`audit.triggers`)."""
+"""The tables of the log. Entries, checkpoints and cosignatures are insert-only (`audit.triggers`)."""
 
 from __future__ import annotations
 
@@ -55,6 +55,21 @@ audit_checkpoints = Table(
     Column("created_at", UtcDateTime, nullable=False, info=impersonal("when it was published")),
 )
 
+audit_cosignatures = Table(
+    "audit_cosignatures",
+    metadata,
+    Column(
+        "size",
+        _Position,
+        primary_key=True,
+        autoincrement=False,
+        info=impersonal("which checkpoint was cosigned"),
+    ),
+    Column("witness", String(255), primary_key=True, info=impersonal("name and key id of the witness")),
+    Column("line", Text, nullable=False, info=impersonal("the signature line that it gave")),
+    Column("created_at", UtcDateTime, nullable=False, info=impersonal("when it came")),
+)
+
 audit_subjects = Table(
     "audit_subjects",
     metadata,
@@ -94,4 +109,17 @@ siem_cursors = Table(
     Column("seq", _Position, nullable=False, info=impersonal("the last entry it has passed")),
     Column("sent_seq", _Position, nullable=False, info=impersonal("the last entry that was delivered to it")),
     Column("updated_at", UtcDateTime, nullable=False, info=impersonal("when the cursor was saved")),
+    Column("down_since", UtcDateTime, info=impersonal("since when it takes nothing; null while it does")),
+    Column("problem", String(255), info=impersonal("why it took nothing the last time")),
+)
+
+siem_dead_letters = Table(
+    "siem_dead_letters",
+    metadata,
+    Column(
+        "sink", String(255), primary_key=True, info=impersonal("the sink that refused the event for good")
+    ),
+    Column("seq", _Position, primary_key=True, autoincrement=False, info=impersonal("the entry it was of")),
+    Column("reason", String(255), nullable=False, info=impersonal("the sink's verdict, in our words")),
+    Column("created_at", UtcDateTime, nullable=False, info=impersonal("when it was refused")),
 )

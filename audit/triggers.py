@@ -6,11 +6,14 @@ insert as well. On PostgreSQL roles come on top (RULES 24).
 
 from __future__ import annotations
 
-INSERT_ONLY = ("audit_log", "audit_checkpoints")
+from collections.abc import Sequence
+
+INSERT_ONLY = ("audit_log", "audit_checkpoints", "audit_cosignatures")
 
 _TAKEN = {
     "audit_log": "SELECT 1 FROM audit_log WHERE seq = NEW.seq OR id = NEW.id",
     "audit_checkpoints": "SELECT 1 FROM audit_checkpoints WHERE size = NEW.size",
+    "audit_cosignatures": "SELECT 1 FROM audit_cosignatures WHERE size = NEW.size AND witness = NEW.witness",
 }
 
 
@@ -38,10 +41,9 @@ BEGIN
 END
 $$"""
 
-SQLITE: list[str] = [statement for table in INSERT_ONLY for statement in _sqlite(table)]
-POSTGRESQL: list[str] = [_REFUSE_CHANGE, *(_postgresql(table) for table in INSERT_ONLY)]
 
-
-def statements(dialect: str) -> list[str]:
+def statements(dialect: str, tables: Sequence[str] = INSERT_ONLY) -> list[str]:
     """The statements for a database, by its SQLAlchemy dialect name."""
-    return {"sqlite": SQLITE, "postgresql": POSTGRESQL}[dialect]
+    if dialect == "sqlite":
+        return [statement for table in tables for statement in _sqlite(table)]
+    return [_REFUSE_CHANGE, *(_postgresql(table) for table in tables)]

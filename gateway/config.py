@@ -75,6 +75,23 @@ class Config:
     log_origin: str = _setting(
         "", "Origin line of checkpoints; empty: made at first start and kept in the state"
     )
+    log_key: str = _setting(
+        "", "Key that signs checkpoints: `file:PEM` or `aws-kms:KEY_ID`; empty: made in the key store"
+    )
+    kms_endpoint_url: str = _setting("", "KMS endpoint of another make than Amazon's; empty: Amazon's")
+    tlog_publish: str = _setting(
+        "", "Where the log is published as C2SP tiles: `file:DIR` or `s3://BUCKET/PREFIX`; empty: nowhere"
+    )
+    tlog_public: bool = _setting(False, "Let everybody read `/tlog/`; otherwise it needs `audit:read`")
+    witnesses: str = _setting(
+        "", "Comma-separated witnesses that cosign checkpoints, each `URL VKEY` (a blank between them)"
+    )
+    witness_quorum: int = _setting(
+        1, "Cosignatures that a checkpoint must bear before it is published as witnessed"
+    )
+    witness_interval_s: float = _setting(
+        1.0, "Pause between two checkpoints that witnesses are asked to cosign"
+    )
     siem_sinks: str = _setting(
         "file:./siem.jsonl", "Comma-separated SIEM sinks: `file:PATH`, `syslog+tcp://HOST:PORT`"
     )

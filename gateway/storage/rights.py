@@ -13,12 +13,19 @@ from sqlalchemy import Connection, Engine, MetaData, Table, text
 import audit.tables
 import compliance.tables
 import gateway.tables
-from audit.tables import audit_checkpoints, audit_log, audit_pending, audit_subjects, audit_tiles
+from audit.tables import (
+    audit_checkpoints,
+    audit_cosignatures,
+    audit_log,
+    audit_pending,
+    audit_subjects,
+    audit_tiles,
+)
 from gateway.errors import ConfigError
 
 APP = "fl_gateway_app"
 SEQUENCER = "fl_gateway_sequencer"
-LOG_TABLES = (audit_log, audit_checkpoints, audit_subjects, audit_tiles)
+LOG_TABLES = (audit_log, audit_checkpoints, audit_cosignatures, audit_subjects, audit_tiles)
 _METADATAS: tuple[MetaData, ...] = (
     audit.tables.metadata,
     compliance.tables.metadata,
@@ -31,6 +38,7 @@ _SEQUENCER_RIGHTS = {
     audit_pending: "SELECT, DELETE",
     audit_log: "SELECT, INSERT",
     audit_checkpoints: "SELECT, INSERT",
+    audit_cosignatures: "SELECT, INSERT",
     audit_subjects: "SELECT, INSERT",
     audit_tiles: "SELECT, INSERT, UPDATE",  # a tile grows in place; it is derived from the leaves
 }

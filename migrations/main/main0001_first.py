@@ -274,5 +274,5 @@ def upgrade() -> None:
     op.create_index("client_updates_blob", "client_updates", ["blob_id"], unique=False)
     op.create_index("client_updates_client", "client_updates", ["client_id"], unique=False)
     op.create_index("client_updates_round_status", "client_updates", ["round_id", "status"], unique=False)
-    for statement in statements(op.get_bind().dialect.name):
+    for statement in statements(op.get_bind().dialect.name, ("audit_log", "audit_checkpoints")):
         op.execute(sa.text(statement))

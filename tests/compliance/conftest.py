@@ -19,7 +19,7 @@ from audit.events import EventType, Retention
 from audit.reading import reading
 from audit.sequencer import Sequencer
 from audit.tables import metadata as audit_metadata
-from audit.triggers import POSTGRESQL, SQLITE
+from audit.triggers import statements as trigger_statements
 from compliance import (
     DeskParts,
     Disclosure,
@@ -197,7 +197,7 @@ def _built(folder: Path, clock: FixedClock, url: str, keystore_url: str) -> Iter
 
 
 def _create_tables(engine: Engine, keystore_engine: Engine) -> None:
-    statements = SQLITE if engine.dialect.name == "sqlite" else POSTGRESQL
+    statements = trigger_statements(engine.dialect.name)
     with engine.begin() as conn:
         for metadata in (audit_metadata, compliance_metadata, _notes_metadata):
             metadata.create_all(conn)

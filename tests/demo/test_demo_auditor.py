@@ -49,7 +49,7 @@ def services(home: Home, clock: FixedClock) -> Iterator[Services]:
         metadata.create_all(opened.engine)
     compliance.keystore_tables.metadata.create_all(opened.keystore_engine)
     with opened.engine.begin() as conn:
-        for statement in audit.triggers.SQLITE:
+        for statement in audit.triggers.statements("sqlite"):
             conn.execute(text(statement))
     yield opened
     opened.close()

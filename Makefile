@@ -38,7 +38,7 @@ test: setup-tests ## all tests with branch coverage, documentation included
 	$(BIN)/pytest -n $(JOBS) --dist worksteal --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
 
 SOAK_ARGS ?=
-soak: setup-tests ## kill and halt every part, 20 times each: about three quarters of an hour
+soak: setup-tests ## kill and halt every part, 20 to 50 times each: about an hour
 	@$(BIN)/python tests/soak.py $(SOAK_ARGS)
 
 check: ## exactly what CI runs

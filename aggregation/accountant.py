@@ -141,14 +141,14 @@ def _epsilon(spent: Sequence[Mechanism], delta: float, finest: float = _PLD_INTE
     if _is_full(spent):
         mu = _full_mu(spent)
         return _with_distance(lambda at: gaussian_epsilon(mu, at), delta, _total_distance(spent))
-    return _sampled_epsilon(tuple(spent), delta, finest)
+    return _sampled_epsilon(tuple(_merged(spent)), _total_distance(spent), delta, finest)
 
 
 @lru_cache(maxsize=256)
-def _sampled_epsilon(spent: tuple[Mechanism, ...], delta: float, finest: float) -> float:
+def _sampled_epsilon(merged: tuple[Mechanism, ...], distance: float, delta: float, finest: float) -> float:
     """Kept, since a report asks for what the one before it asked: a distribution takes up to seconds."""
-    loss = _privacy_loss(spent, finest)
-    return _with_distance(lambda at: float(loss.get_epsilon_for_delta(at)), delta, _total_distance(spent))
+    loss = _privacy_loss(merged, finest)
+    return _with_distance(lambda at: float(loss.get_epsilon_for_delta(at)), delta, distance)
 
 
 def _rounded_up(value: float, digits: int) -> float:

@@ -17,6 +17,8 @@ JsonValue: TypeAlias = "bool | int | str | Sequence[JsonValue] | Mapping[str, Js
 MAX_INTEGER = 2**53 - 1
 MAX_DEPTH = 64
 
+_DIGITS = len(str(MAX_INTEGER))
+
 
 def canonical(value: JsonValue) -> bytes:
     """The one byte string of a value; raises NotCanonical for what the log cannot hold exactly."""
@@ -24,15 +26,21 @@ def canonical(value: JsonValue) -> bytes:
 
 
 def parse(data: bytes) -> JsonValue:
-    """The value of canonical bytes; any other spelling of it (order, spaces, doubles, floats) is refused."""
+    """The value of canonical bytes; any other spelling of it (order, spaces, doubles, floats) is refused.
+
+    Spelling the value again and comparing is the whole check of order, spaces, escapes and doubled members, which
+    the value has lost. In an ASCII text every name is ASCII, so that only other texts have their names looked at.
+    """
     try:
-        value: JsonValue = _DECODER.decode(data.decode("utf-8"))
-        spelled = _encode(value)
+        text = data.decode("utf-8")
+        value: JsonValue
+        value, _ = (_DECODER if text.isascii() else _NAMES_DECODER).raw_decode(text)
+        spelled = _ENCODER.encode(value)
     except NotCanonical:
         raise
     except (ValueError, RecursionError) as error:
         raise NotCanonical(f"not JSON in UTF-8: {_reason(error)}") from None
-    if spelled != data:
+    if spelled != text:
         raise NotCanonical("JSON, but not in its canonical form (RFC 8785)")
     return value
 
@@ -53,7 +61,10 @@ def _plain(value: JsonValue, depth: int) -> object:
     if depth == 0:
         raise NotCanonical(f"nested deeper than {MAX_DEPTH} levels")
     if isinstance(value, Mapping):
-        return {_name(name): _plain(inner, depth - 1) for name, inner in value.items()}
+        return {
+            _name(name): inner if type(inner) is str else _plain(inner, depth - 1)  # most are texts
+            for name, inner in value.items()
+        }
     if isinstance(value, (list, tuple)):
         return [_plain(inner, depth - 1) for inner in value]
     raise NotCanonical(f"a {type(value).__name__} has no canonical form: write it as a string")
@@ -71,16 +82,15 @@ def _within(number: int) -> int:
     return number
 
 
-def _members(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise NotCanonical("a member stands twice in one object")
+def _with_ascii_names(members: dict[str, object]) -> dict[str, object]:
     if not all(name.isascii() for name in members):
         raise NotCanonical("member names are ASCII texts")
     return members
 
 
 def _integer(text: str) -> int:
+    if len(text) < _DIGITS:
+        return int(text)
     if len(text) > len("-9007199254740991"):
         raise NotCanonical("integers stay within 2^53: write a larger one as a string")
     return _within(int(text))
@@ -97,6 +107,7 @@ def _reason(error: Exception) -> str:
 
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, check_circular=False, sort_keys=True, separators=(",", ":"))
-_DECODER = json.JSONDecoder(
-    object_pairs_hook=_members, parse_int=_integer, parse_float=_no_float, parse_constant=_no_float
+_DECODER = json.JSONDecoder(parse_int=_integer, parse_float=_no_float, parse_constant=_no_float)
+_NAMES_DECODER = json.JSONDecoder(
+    object_hook=_with_ascii_names, parse_int=_integer, parse_float=_no_float, parse_constant=_no_float
 )

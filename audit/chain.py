@@ -34,22 +34,23 @@ def walk(lines: Iterator[bytes], signed: SignedTree, visit: Visit) -> None:
 
     Raises ChainBroken at the first bad place.
     """
-    tree = CompactRange()
+    tree, size, link = CompactRange(), 0, FIRST_PREV
     before: Entry | None = None
-    while (line := _next(lines, tree.size)) is not None:
-        if tree.size == signed.size:
+    while (line := _next(lines, size)) is not None:
+        if size == signed.size:
             _check_root(tree, signed)
-            raise ChainBroken(tree.size, "the checkpoint does not cover it: appended, or not signed yet")
-        entry = _read(line, tree.size)
-        if entry.seq != tree.size:
-            raise _misplaced(before, entry, lines, tree.size)
-        if entry.prev != (before.leaf().hex() if before else FIRST_PREV):
-            raise _blame(before, entry, _next_entry(lines, tree.size + 1), tree, signed)
-        tree.append(entry.leaf())
+            raise ChainBroken(size, "the checkpoint does not cover it: appended, or not signed yet")
+        entry = _read(line, size)
+        if entry.seq != size:
+            raise _misplaced(before, entry, lines, size)
+        if entry.prev != link:
+            raise _blame(before, entry, _next_entry(lines, size + 1), tree, signed)
+        leaf = entry.leaf()
+        tree.append(leaf)
         visit(entry, tree)
-        before = entry
-    if tree.size < signed.size:
-        raise ChainBroken(tree.size, f"it is missing: the checkpoint covers {signed.size} entries")
+        before, link, size = entry, leaf.hex(), size + 1
+    if size < signed.size:
+        raise ChainBroken(size, f"it is missing: the checkpoint covers {signed.size} entries")
     _check_root(tree, signed)
 
 

@@ -7,14 +7,16 @@ from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Protocol
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from audit.errors import BadKey, BadNote, BadSignature
 from audit.merkle import HASH_BYTES
 
-_ED25519 = b"\x01"
+ED25519 = b"\x01"
 _DASH = "— "
 _MAX_NOTE_CHARACTERS = 1_000_000
 _MAX_SIGNATURES = 100
@@ -48,19 +50,57 @@ class Note:
     signatures: tuple[Signature, ...]
 
 
-class NoteSigner:
-    """Signs checkpoints of one log; the key's name is the log's origin."""
+class NoteKey(Protocol):
+    """A private Ed25519 key, wherever it is: in memory (cryptography's own), or in a KMS that signs itself."""
 
-    def __init__(self, origin: str, key: Ed25519PrivateKey) -> None:
-        self.origin = _checked_name(origin)
-        self._key = key
-        self._public = key.public_key().public_bytes_raw()
+    def public_key(self) -> Ed25519PublicKey:
+        """The public half."""
+
+    def sign(self, data: bytes, /) -> bytes:
+        """The signature of these bytes, 64 bytes."""
+
+
+class LogSigner(Protocol):
+    """Whatever signs the checkpoints of one log with the keys that are in force."""
+
+    @property
+    def origin(self) -> str:
+        """The log's name, which is also the name of its keys."""
+
+    @property
+    def vkey(self) -> str:
+        """The verifier key of the newest key."""
+
+    @property
+    def vkeys(self) -> tuple[str, ...]:
+        """The verifier keys of all keys that sign now, the newest first."""
+
+    def sign(self, size: int, root: bytes) -> str:
+        """The checkpoint of a tree, with a signature line of each key, the newest first."""
+
+
+class NoteSigner:
+    """Signs checkpoints of one log; the keys' name is the log's origin.
+
+    Args:
+        origin: the log's name.
+        key: the newest key.
+        older: the keys that still sign beside it, the newer first.
+    """
+
+    def __init__(self, origin: str, key: NoteKey, *older: NoteKey) -> None:
+        self.origin = checked_name(origin)
+        self._keys = [(one, one.public_key().public_bytes_raw()) for one in (key, *older)]
 
     @property
     def vkey(self) -> str:
         """The verifier key that auditors need, `name+hash+base64`."""
-        key_id = _key_id(self.origin, self._public)
-        return f"{self.origin}+{key_id.hex()}+{_encode(_ED25519 + self._public)}"
+        return self.vkeys[0]
+
+    @property
+    def vkeys(self) -> tuple[str, ...]:
+        """The verifier keys of all keys, the newest first."""
+        return tuple(write_vkey(self.origin, ED25519, public) for _, public in self._keys)
 
     def sign(self, size: int, root: bytes) -> str:
         """The checkpoint of a tree, as a signed note."""
@@ -68,21 +108,25 @@ class NoteSigner:
         return self.sign_text(text)
 
     def sign_text(self, text: str) -> str:
-        """A signed note of any text that ends with a newline."""
+        """A signed note of any text that ends with a newline, with one line of each key, the newest first."""
         data = _note_bytes(text)
         if not text.endswith("\n"):
             raise BadNote("the text of a note ends with a newline")
-        signature = _key_id(self.origin, self._public) + self._key.sign(data)
-        return f"{text}\n{_DASH}{self.origin} {_encode(signature)}\n"
+        lines = [
+            signature_line(self.origin, key_id(self.origin, ED25519, public), key.sign(data))
+            for key, public in self._keys
+        ]
+        return f"{text}\n{''.join(lines)}"
 
 
 class NoteVerifier:
     """Verifies notes with one public key."""
 
     def __init__(self, name: str, key: Ed25519PublicKey) -> None:
-        self.name = _checked_name(name)
+        self.name = checked_name(name)
         self._key = key
-        self._key_id = _key_id(name, key.public_bytes_raw())
+        self._public = key.public_bytes(Encoding.Raw, PublicFormat.Raw)  # also by auditors' older cryptography
+        self._key_id = key_id(name, ED25519, self._public)
 
     @classmethod
     def of(cls, name: str, public: bytes) -> NoteVerifier:
@@ -92,23 +136,12 @@ class NoteVerifier:
     @classmethod
     def parse(cls, vkey: str) -> NoteVerifier:
         """The verifier of a key text; raises BadKey."""
-        parts = vkey.strip().split("+", 2)
-        if len(parts) != 3:
-            raise BadKey("a verifier key reads name+hash+base64")
-        name, key_id, encoded = parts
-        public = _decode(encoded)
-        if public is None or len(public) != 1 + HASH_BYTES or public[:1] != _ED25519:
-            raise BadKey("the verifier key is not an Ed25519 key (algorithm 1, 32 bytes, base64)")
-        if not _is_name(name):
-            raise BadKey("the name of a verifier key has neither spaces nor plus signs")
-        if not _KEY_ID.fullmatch(key_id) or bytes.fromhex(key_id) != _key_id(name, public[1:]):
-            raise BadKey("the hash in the verifier key is not that of its name and key")
-        return cls(name, Ed25519PublicKey.from_public_bytes(public[1:]))
+        return cls.of(*read_vkey(vkey, ED25519))
 
     @property
     def vkey(self) -> str:
         """The key text."""
-        return f"{self.name}+{self._key_id.hex()}+{_encode(_ED25519 + self._key.public_bytes_raw())}"
+        return write_vkey(self.name, ED25519, self._public)
 
     def named(self, name: str) -> NoteVerifier:
         """The same key under another log's name: a gateway signs with one key before and after a succession."""
@@ -139,6 +172,37 @@ class NoteVerifier:
             self._key.verify(signature, data)
         except InvalidSignature:
             raise BadSignature("the note's signature does not verify: the text or the key is wrong") from None
+
+
+def read_vkey(vkey: str, algorithm: bytes) -> tuple[str, bytes]:
+    """The name and the raw public key in a key text (C2SP signed-note) of this algorithm; raises BadKey."""
+    parts = vkey.strip().split("+", 2)
+    if len(parts) != 3:
+        raise BadKey("a verifier key reads name+hash+base64")
+    name, claimed, encoded = parts
+    public = _decode(encoded)
+    if public is None or len(public) != 1 + HASH_BYTES or public[:1] != algorithm:
+        raise BadKey(f"the verifier key is not an Ed25519 key (algorithm {algorithm[0]}, 32 bytes, base64)")
+    if not _is_name(name):
+        raise BadKey("the name of a verifier key has neither spaces nor plus signs")
+    if not _KEY_ID.fullmatch(claimed) or bytes.fromhex(claimed) != key_id(name, algorithm, public[1:]):
+        raise BadKey("the hash in the verifier key is not that of its name and key")
+    return name, public[1:]
+
+
+def write_vkey(name: str, algorithm: bytes, public: bytes) -> str:
+    """The key text of a raw public key."""
+    return f"{name}+{key_id(name, algorithm, public).hex()}+{_encode(algorithm + public)}"
+
+
+def signature_line(name: str, key_id: bytes, signature: bytes) -> str:
+    """One signature line of a note."""
+    return f"{_DASH}{name} {_encode(key_id + signature)}\n"
+
+
+def key_id(name: str, algorithm: bytes, public: bytes) -> bytes:
+    """What tells keys of one name apart in a note: four bytes of a hash."""
+    return sha256(name.encode() + b"\n" + algorithm + public).digest()[:4]
 
 
 def parse_note(note: str) -> Note:
@@ -193,17 +257,14 @@ def _note_bytes(text: str) -> bytes:
         raise BadNote("a note is valid UTF-8") from None
 
 
-def _key_id(name: str, public: bytes) -> bytes:
-    return sha256(name.encode() + b"\n" + _ED25519 + public).digest()[:4]
-
-
 def _is_name(name: str) -> bool:
     return bool(name) and "+" not in name and not any(letter.isspace() or letter < " " for letter in name)
 
 
-def _checked_name(name: str) -> str:
+def checked_name(name: str) -> str:
+    """The name, if it can be that of a key; raises BadKey."""
     if not _is_name(name):
-        raise BadKey("the name of a log has neither spaces nor plus signs: example.com/log")
+        raise BadKey("the name of a key has neither spaces nor plus signs: example.com/log")
     return name
 
 

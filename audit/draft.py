@@ -18,6 +18,7 @@ from audit.entry import MAX_ENTRY_BYTES, Draft, Outcome, Sealed
 from audit.errors import BadDraft, EntryTooLong
 from audit.events import EVENTS, Event, EventType, Phase, Retention
 from audit.ids import new_id
+from audit.schema import fits, is_action
 
 SYSTEM = "system"
 UNPROVEN = "unproven"
@@ -58,16 +59,23 @@ def draft(
     actor: Personal,
     action: str,
     resource: str = "",
-    outcome: Outcome = Outcome.SUCCESS,
+    outcome: Outcome | None = None,
     request_id: str = "",
     trace_id: str = "",
     ip_address: Personal | None = None,
     details: Mapping[str, JsonValue | Personal] = MappingProxyType({}),
     make_id: Callable[[datetime], str] = new_id,
 ) -> Draft:
-    """Seal and assemble an entry. `resource` and the ids must name nobody: they stand in clear."""
+    """Seal and assemble an entry. `resource` and the ids must name nobody: they stand in clear.
+
+    Without an `outcome` it ended as its event type usually does.
+
+    Raises:
+        BadDraft: it is not what its event type declares: nobody could mend the entry later.
+    """
     event = EVENTS[event_type]
-    _check_details(event_type, details)
+    ended = outcome or _usual_outcome(event, details)
+    _check(event_type, event, action, ended, details)
     seal = _Sealing(sealer, event, make_id(now), now)
     owned = {name: _owned(event, actor, name, value) for name, value in details.items()}
     made = Draft(
@@ -77,7 +85,7 @@ def draft(
         actor=seal.field("actor", actor),
         action=action,
         resource=resource,
-        outcome=outcome,
+        outcome=ended,
         request_id=request_id,
         trace_id=trace_id,
         ip_address=seal.field("ip_address", ip_address) if ip_address else None,
@@ -105,17 +113,41 @@ class _Sealing:
         return self.field(f"details.{name}", value) if isinstance(value, Personal) else value
 
 
-def _check_details(event_type: EventType, details: Mapping[str, JsonValue | Personal]) -> None:
+def _usual_outcome(event: Event, details: Mapping[str, JsonValue | Personal]) -> Outcome:
+    return Outcome.FAILURE if details.get("phase") == Phase.FAILED else event.outcomes[0]
+
+
+def _check(
+    event_type: EventType,
+    event: Event,
+    action: str,
+    outcome: Outcome,
+    details: Mapping[str, JsonValue | Personal],
+) -> None:
+    """Refuse what the verifier would find fault with for ever."""
     if event_type.is_intent and details.get("phase") not in tuple(Phase):
         raise BadDraft(f"{event_type} needs the detail 'phase': intended, done or failed")
+    if not is_action(action):
+        raise BadDraft(f"the action of {event_type} must be a word")
+    if outcome not in event.outcomes:
+        raise BadDraft(f"{event_type} cannot have the outcome {outcome}")
+    for name, field in event.fields.items():
+        if field.is_required and name not in details:
+            raise BadDraft(f"{event_type} needs the detail {name!r}")
     for name, value in details.items():
-        if not isinstance(value, Personal) and Sealed.read(value):
+        if isinstance(value, Personal):
+            continue
+        if Sealed.read(value):
             raise BadDraft(f"the detail {name!r} looks like a sealed field: pass the plain value")
+        declared = event.fields.get(name)
+        if declared and declared.is_clear and not fits(declared.kind, value):
+            raise BadDraft(f"the detail {name!r} of {event_type} must be of the kind {declared.kind}")
 
 
 def _owned(event: Event, actor: Personal, name: str, value: JsonValue | Personal) -> JsonValue | Personal:
     """The detail with its owner: what is not declared impersonal is the actor's."""
-    if isinstance(value, Personal) or name in event.impersonal:
+    declared = event.fields.get(name)
+    if isinstance(value, Personal) or (declared is not None and declared.is_clear):
         return value
     return Personal(actor.subject, value)
 

@@ -75,6 +75,17 @@ class BadBundle(AuditError):
     code = "BAD_BUNDLE"
 
 
+class Refuted(AuditError):
+    """A bundle does not verify; `seq` is the first bad place, if one can be named."""
+
+    code = "REFUTED"
+
+    def __init__(self, problem: str, seq: int | None = None) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.seq = seq
+
+
 class NoCheckpoint(AuditError):
     """The log has no signed checkpoint yet: run the sequencer first."""
 
@@ -158,8 +169,8 @@ class TilesDamaged(AuditError):
 
     def __init__(self, level: int, tile: int) -> None:
         super().__init__(
-            f"the stored tree hashes (level {level}, tile {tile}) are incomplete: rebuild them from the "
-            "leaves with audit.tree.rebuild, which changes no entry."
+            f"the stored tree hashes (level {level}, tile {tile}) are incomplete: run `fl-gateway audit rebuild`, "
+            "which makes them again from the entries and changes none."
         )
         self.level = level
         self.tile = tile

@@ -15,6 +15,7 @@ HASH_BYTES = 32
 EMPTY_ROOT = sha256(b"").digest()
 
 NodeListener: TypeAlias = Callable[[int, int, bytes], None]
+RowListener: TypeAlias = Callable[[int, int, Sequence[bytes]], None]
 
 
 def leaf_hash(data: bytes) -> bytes:
@@ -25,6 +26,11 @@ def leaf_hash(data: bytes) -> bytes:
 def node_hash(left: bytes, right: bytes) -> bytes:
     """The hash of an inner node: a one byte, then its two children."""
     return sha256(b"\x01" + left + right).digest()
+
+
+def paired(row: Sequence[bytes]) -> list[bytes]:
+    """The nodes above a row of nodes; an odd last one has none yet."""
+    return [sha256(b"\x01" + left + right).digest() for left, right in zip(row[::2], row[1::2], strict=False)]
 
 
 class NodeSource(Protocol):
@@ -84,6 +90,26 @@ def peak_places(size: int) -> list[tuple[int, int]]:
     return places
 
 
+def grown(
+    size: int, peaks: Sequence[bytes], leaves: Sequence[bytes], on_row: RowListener
+) -> tuple[bytes, ...]:
+    """The peaks of a tree of `size` with more leaves: a row at a time, about one hash a leaf, none of the old tree.
+
+    `on_row(level, first, nodes)` hears of the nodes that each level gains, from the index `first` on.
+    """
+    standing = list(CompactRange(size, peaks).peaks)
+    row, first, level = [_checked(leaf) for leaf in leaves], size, 0
+    added: list[bytes] = []
+    while row:
+        on_row(level, first, row)
+        if first & 1:
+            row = [standing.pop(), *row]  # the old tree's peak of this level
+        if len(row) & 1:
+            added.append(row[-1])
+        row, first, level = paired(row), first >> 1, level + 1
+    return (*standing, *reversed(added))
+
+
 def root_hash(source: NodeSource, size: int) -> bytes:
     """The root of the first `size` leaves."""
     return _range_hash(source, 0, size) if size else EMPTY_ROOT
@@ -94,16 +120,15 @@ def prove_inclusion(source: NodeSource, index: int, size: int) -> list[bytes]:
     if not 0 <= index < size:
         raise BadProof(f"there is no leaf {index} in a tree of {size}")
     path: list[bytes] = []
-    low, high = 0, size
-    while high - low > 1:
-        middle = low + _split(high - low)
-        if index < middle:
-            path.append(_range_hash(source, middle, high))
-            high = middle
-        else:
-            path.append(_range_hash(source, low, middle))
-            low = middle
-    return path[::-1]
+    node, level, place, last = source.node, 0, index, size - 1
+    while last:
+        sibling = place ^ 1
+        if sibling < last:
+            path.append(node(level, sibling))
+        elif sibling == last:  # the right edge, which need not be a perfect subtree
+            path.append(_range_hash(source, last << level, size))
+        level, place, last = level + 1, place >> 1, last >> 1
+    return path
 
 
 def prove_consistency(source: NodeSource, old: int, new: int) -> list[bytes]:

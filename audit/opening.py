@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +20,13 @@ CHECKPOINT = "checkpoint"
 ENTRIES = "entries.jsonl"
 VKEY = "keys/log.vkey"
 README = "README.txt"
+WITNESSED = "witnessed"
+MAX_ROTATIONS = 90
 
+_ROTATION = re.compile(r"rotations/[0-9]{4}")
 _MAX_MEMBERS = 100
 _MAX_TEXT_BYTES = 1_000_000
+_MAX_ROTATION_BYTES = 50_000
 _READ_BYTES = 1 << 18
 _ENCRYPTED = 0x1
 # OSError: a damaged offset makes zipfile seek before the file's beginning.
@@ -40,10 +45,14 @@ _DAMAGE = (
 
 @dataclass(frozen=True, slots=True)
 class OpenBundle:
-    """A bundle's checkpoint and key as texts, and its entries as lines."""
+    """A bundle's checkpoints and key as texts, and its entries as lines."""
 
     checkpoint: str
     vkey: str | None
+    witnessed: str | None
+    """The newest checkpoint that a witness cosigned, if it is an older one."""
+    rotations: Mapping[str, str]
+    """By name, the checkpoints that cover the announcements of new keys."""
     archive: ZipFile
 
     def lines(self) -> Iterator[bytes]:
@@ -61,8 +70,23 @@ def open_bundle(path: Path) -> Iterator[OpenBundle]:
             archive = ZipFile(file)
         with archive:
             _check_members(archive.infolist())
-            vkey = _text(archive, VKEY) if VKEY in archive.namelist() else None
-            yield OpenBundle(_text(archive, CHECKPOINT), vkey, archive)
+            yield OpenBundle(
+                checkpoint=_text(archive, CHECKPOINT),
+                vkey=_text(archive, VKEY) if VKEY in archive.namelist() else None,
+                witnessed=_text(archive, WITNESSED) if WITNESSED in archive.namelist() else None,
+                rotations=_rotations(archive),
+                archive=archive,
+            )
+
+
+def rotation_name(number: int) -> str:
+    """The member of the checkpoint that covers the announcement of this number, from 1."""
+    return f"rotations/{number:04}"
+
+
+def _rotations(archive: ZipFile) -> dict[str, str]:
+    names = sorted(name for name in archive.namelist() if _ROTATION.fullmatch(name))
+    return {name: _text(archive, name, _MAX_ROTATION_BYTES) for name in names}
 
 
 def _check_members(members: list[ZipInfo]) -> None:
@@ -79,10 +103,10 @@ def _check_members(members: list[ZipInfo]) -> None:
             raise BadBundle("a member of the bundle is encrypted or compressed in an unknown way")
 
 
-def _text(archive: ZipFile, name: str) -> str:
+def _text(archive: ZipFile, name: str, most_bytes: int = _MAX_TEXT_BYTES) -> str:
     with _guarded(), _open(archive, name) as stream:
-        data = stream.read(_MAX_TEXT_BYTES + 1)
-    if len(data) > _MAX_TEXT_BYTES:
+        data = stream.read(most_bytes + 1)
+    if len(data) > most_bytes:
         raise BadBundle(f"the bundle's member {name!r} is too long")
     try:
         return data.decode("utf-8")

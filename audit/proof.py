@@ -7,7 +7,7 @@ from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from dataclasses import dataclass
 
-from audit.checkpoint import NoteVerifier, SignedTree
+from audit.checkpoint import NoteVerifier, SignedTree, parse_checkpoint, parse_note
 from audit.entry import Entry, parse_entry
 from audit.errors import AuditError, BadProof
 from audit.merkle import HASH_BYTES, verify_inclusion
@@ -59,6 +59,17 @@ def check_proof(proof: Proof, leaf: bytes, verifier: NoteVerifier) -> SignedTree
 
 def check_entry_proof(proof: Proof, verifier: NoteVerifier) -> Entry:
     """The entry that a proof file carries, proven to be in the log; raises BadNote or BadProof."""
+    entry = carried_entry(proof)
+    verifier.open(proof.checkpoint)
+    return entry
+
+
+def carried_entry(proof: Proof) -> Entry:
+    """The entry that a proof file carries, if it is in the tree of its checkpoint, which anybody may have signed.
+
+    Raises:
+        BadNote, BadProof: it is not.
+    """
     if proof.extra is None:
         raise BadProof("the proof file carries no entry (its `extra` line is missing)")
     try:
@@ -67,7 +78,8 @@ def check_entry_proof(proof: Proof, verifier: NoteVerifier) -> Entry:
         raise BadProof(f"the proof file carries no entry: {error}") from None
     if entry.seq != proof.index:
         raise BadProof("the entry's seq is not the index of the proof")
-    check_proof(proof, entry.leaf(), verifier)
+    tree = parse_checkpoint(parse_note(proof.checkpoint).text)
+    verify_inclusion(entry.leaf(), proof.index, tree.size, proof.hashes, tree.root)
     return entry
 
 

@@ -7,15 +7,15 @@ before is refused for ever.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from sqlalchemy import Connection, Engine, delete, func, insert, select
+from sqlalchemy import Connection, Engine, Row, delete, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from audit.checkpoint import NoteSigner, SignedTree
+from audit.checkpoint import LogSigner, SignedTree
 from audit.crash import CrashPoint, no_crash
 from audit.entry import FIRST_PREV, Entry, parse_entry, place
 from audit.errors import (
@@ -28,13 +28,15 @@ from audit.errors import (
     StateConflict,
     TilesDamaged,
 )
+from audit.merkle import root_hash
 from audit.reading import reading
-from audit.store import StoredCheckpoint, entry_at, insert_entries, newest_checkpoint, tree_size
+from audit.store import LogRows, StoredCheckpoint, entry_at, insert_rows, newest_checkpoint, tree_size
 from audit.succession import succeeded_tree
 from audit.tables import audit_checkpoints, audit_pending
-from audit.tree import TileKey, TreeSource, grow, root, write_tiles
+from audit.tree import TileKey, TreeSource, grow, write_tiles
 
 _LEADER = 0x666C_675F_7365_71  # PostgreSQL's advisory lock of the one sequencer
+_BEHIND = 4  # times the batch: fewer signatures and syncs for each entry
 
 
 class CheckpointState(Protocol):
@@ -51,22 +53,49 @@ class CheckpointState(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class _Seen:
+    """What one look at the state and the database found: nothing in it is trusted after the next commit of a rival."""
+
+    last: SignedTree | None
+    published: StoredCheckpoint | None
+    source: TreeSource
+    tree: SignedTree
+    pending: Sequence[Row[str, str]]
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether the whole log was signed, remembered and published."""
+        known = (self.last.size if self.last else 0, self.published.size if self.published else 0)
+        return known == (self.tree.size, self.tree.size)
+
+
+@dataclass(frozen=True, slots=True)
 class _Batch:
     """Entries with their places, computed outside of the writing transaction."""
 
     size: int
-    entries: list[Entry]
-    tiles: dict[TileKey, list[bytes]]
+    rows: LogRows
+    tiles: Mapping[TileKey, list[bytes]]
+    tree: SignedTree
 
 
 class Sequencer:
-    """Moves staged entries into the log, a batch a run; several may run, one at a time leads."""
+    """Moves staged entries into the log, a batch a run; several may run, and no two can extend the same tree.
+
+    Args:
+        engine: the database, as a role that may write the log.
+        signer: the log's key.
+        state: the signer's memory.
+        clock: dates checkpoints.
+        batch: how many entries a run takes; four times as many while more than that are waiting.
+        crash: where tests kill it.
+    """
 
     def __init__(
         self,
         engine: Engine,
         *,
-        signer: NoteSigner,
+        signer: LogSigner,
         state: CheckpointState,
         clock: Callable[[], datetime],
         batch: int = 500,
@@ -77,6 +106,7 @@ class Sequencer:
         self._state = state
         self._clock = clock
         self.batch = batch
+        self._at_once = batch
         self._crash = crash
         self._sure_of: SignedTree | None = None  # the last tree whose history this process has checked
 
@@ -89,52 +119,78 @@ class Sequencer:
             LogShrunk, LogForked, OriginChanged: the log is not a continuation of what was signed.
             BadPending: a staged entry is malformed; somebody wrote it past `audit.store.stage`.
         """
-        self._sign_if_needed()
-        with reading(self._engine) as conn:
-            batch = self._prepare(conn)
-        if batch is None or not self._commit(batch):
+        seen = self._look()
+        if seen is None:
+            return 0
+        if not seen.is_signed:
+            self._sign(seen.last, seen.published, seen.tree)
+        if not seen.pending:
+            return 0
+        batch = self._batch(seen)
+        if not self._commit(batch):
             return 0
         self._crash("sequencer.batch")
-        self._sign_if_needed()
-        return len(batch.entries)
+        self._sign(seen.tree if seen.tree.size else None, seen.published, batch.tree)
+        self._at_once = self.batch * (_BEHIND if len(seen.pending) == self._at_once else 1)
+        return len(seen.pending)
 
-    def _prepare(self, conn: Connection) -> _Batch | None:
-        """The next batch: every pending row, oldest first, whatever was read before (RULES 22)."""
+    def _look(self) -> _Seen | None:
+        """What there is to sign and to sequence, checked against everything signed before; None if nothing is."""
+        last = self._state.last_checkpoint()
+        with reading(self._engine) as conn:
+            published = newest_checkpoint(conn, cosigned=False)
+            size = tree_size(conn)  # before the rows: whoever takes them from us meanwhile moves it
+            pending = self._pending(conn)
+            sizes = (last.size if last else 0, published.size if published else 0)
+            self._check_size(size, last, max(sizes))
+            if not pending and (size == 0 or (last == self._sure_of and sizes == (size, size))):
+                return None
+            if last is None and (old := self._state.predecessor()) and succeeded_in(conn) != old:
+                raise NotSucceeded(old.origin)
+            source = TreeSource(conn, size)
+            tree = SignedTree(self._signer.origin, size, _checked_root(source, size, last, published))
+            self._sure_of = tree
+        return _Seen(last, published, source, tree, pending)
+
+    def _pending(self, conn: Connection) -> Sequence[Row[str, str]]:
+        """Rows of the next batch, oldest first, whatever was read before (RULES 22)."""
         query = select(audit_pending.c.id, audit_pending.c.body)
         order = (audit_pending.c.created_at, audit_pending.c.id)
-        size = tree_size(conn)  # before the rows: whoever takes them from us meanwhile moves it
-        rows = conn.execute(query.order_by(*order).limit(self.batch)).all()
-        if not rows:
-            return None
-        last = entry_at(conn, size - 1) if size else None
-        prev = last.leaf.hex() if last else FIRST_PREV
-        entries: list[Entry] = []
-        leaves: list[bytes] = []
-        for row in rows:
-            entry = _placed(row.id, row.body, size + len(entries), prev)
+        return conn.execute(query.order_by(*order).limit(self._at_once)).all()
+
+    def _check_size(self, size: int, last: SignedTree | None, signed_size: int) -> None:
+        if last and last.origin != self._signer.origin:
+            raise OriginChanged(last.origin, self._signer.origin)
+        if size < signed_size:
+            raise LogShrunk(size, signed_size)
+
+    def _batch(self, seen: _Seen) -> _Batch:
+        """The pending entries in their places, and the tree that they make."""
+        size = seen.tree.size
+        prev = seen.source.node(0, size - 1).hex() if size else FIRST_PREV
+        rows, leaves = LogRows(), list[bytes]()
+        for seq, row in enumerate(seen.pending, size):
+            entry = _placed(row.id, row.body, seq, prev)
             leaves.append(entry.leaf())
-            entries.append(entry)
+            rows.add(entry, leaves[-1])
             prev = leaves[-1].hex()
-        return _Batch(size, entries, grow(TreeSource(conn, size), size, leaves))
+        growth = grow(seen.source, size, leaves)
+        tree = SignedTree(self._signer.origin, size + len(leaves), growth.root)
+        return _Batch(size, rows, growth.tiles, tree)
 
     def _commit(self, batch: _Batch) -> bool:
         """Write a batch in one transaction, unless another sequencer leads or was faster."""
-        ids = [entry.id for entry in batch.entries]
+        ids = [row["id"] for row in batch.rows.entries]
         with self._engine.begin() as conn:
             if not _leads(conn) or tree_size(conn) != batch.size:
                 return False
-            insert_entries(conn, batch.entries)
+            insert_rows(conn, batch.rows)
             write_tiles(conn, batch.tiles)
             conn.execute(delete(audit_pending).where(audit_pending.c.id.in_(ids)))
         return True
 
-    def _sign_if_needed(self) -> None:
-        """Sign and publish the whole log, if it grew since it was last signed and published."""
-        last = self._state.last_checkpoint()
-        with reading(self._engine) as conn:
-            tree, published = self._grown_tree(conn, last)
-        if tree is None:
-            return
+    def _sign(self, last: SignedTree | None, published: StoredCheckpoint | None, tree: SignedTree) -> None:
+        """Remember, sign and publish a tree that was checked, or grew out of one that was."""
         if tree != last:
             try:
                 self._state.advance_checkpoint(last, tree)
@@ -143,26 +199,6 @@ class Sequencer:
         if published is None or published.size < tree.size:
             self._publish(tree, self._signer.sign(tree.size, tree.root))
         self._sure_of = tree
-
-    def _grown_tree(
-        self, conn: Connection, last: SignedTree | None
-    ) -> tuple[SignedTree | None, StoredCheckpoint | None]:
-        """The tree to sign, checked against everything that was signed before; None if there is none."""
-        published = newest_checkpoint(conn)
-        size = tree_size(conn)
-        if last and last.origin != self._signer.origin:
-            raise OriginChanged(last.origin, self._signer.origin)
-        signed_sizes = [last.size if last else 0, published.size if published else 0]
-        if size < max(signed_sizes):
-            raise LogShrunk(size, max(signed_sizes))
-        if size == 0 or (last == self._sure_of and signed_sizes == [size, size]):
-            return None, published
-        if last is None and (old := self._state.predecessor()) and succeeded_in(conn) != old:
-            raise NotSucceeded(old.origin)
-        for known in (last, published):
-            if known and _root(conn, known.size) != known.root:
-                raise LogForked(known.size)
-        return SignedTree(self._signer.origin, size, _root(conn, size)), published
 
     def _publish(self, tree: SignedTree, note: str) -> None:
         row = {"size": tree.size, "root": tree.root, "note": note, "created_at": self._clock()}
@@ -176,10 +212,17 @@ class Sequencer:
                     raise LogForked(tree.size) from None
 
 
-def _root(conn: Connection, size: int) -> bytes:
-    """The root from the stored hashes; a missing entry among them means that the log was rewritten."""
+def _checked_root(source: TreeSource, size: int, *known: SignedTree | StoredCheckpoint | None) -> bytes:
+    """The root of the stored hashes, which must also give every root that is known; O(log n).
+
+    A missing entry among the hashes means that the log was rewritten.
+    """
     try:
-        return root(conn, size)
+        source.load_edge()
+        for tree in known:
+            if tree and root_hash(source, tree.size) != tree.root:
+                raise LogForked(tree.size)
+        return root_hash(source, size)
     except TilesDamaged as damage:
         if damage.level == 0:
             raise LogForked(size) from None

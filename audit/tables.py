@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, String, Table, Text, text
 
 from audit.datamap import UtcDateTime, impersonal, personal
 
@@ -27,6 +27,9 @@ audit_pending = Table(
     Index("ix_audit_pending_created_at_id", "created_at", "id"),
 )
 
+# They are few: an index of nothing else costs the other entries nothing.
+_ROTATIONS = text("event_type = 'keys.rotated'")
+
 audit_log = Table(
     "audit_log",
     metadata,
@@ -38,6 +41,7 @@ audit_log = Table(
     Column("leaf_hash", LargeBinary(32), nullable=False, info=impersonal("RFC 6962 leaf hash of canonical")),
     Column("event_type", String(64), nullable=False, info=impersonal("what happened")),
     Column("time", UtcDateTime, nullable=False, info=impersonal("when it happened")),
+    Index("ix_audit_log_rotations", "seq", sqlite_where=_ROTATIONS, postgresql_where=_ROTATIONS),
 )
 
 audit_checkpoints = Table(
@@ -110,7 +114,9 @@ siem_cursors = Table(
     Column("sent_seq", _Position, nullable=False, info=impersonal("the last entry that was delivered to it")),
     Column("updated_at", UtcDateTime, nullable=False, info=impersonal("when the cursor was saved")),
     Column("down_since", UtcDateTime, info=impersonal("since when it takes nothing; null while it does")),
+    Column("failures", Integer, info=impersonal("how many tries in a row have failed; null while none did")),
     Column("problem", String(255), info=impersonal("why it took nothing the last time")),
+    Column("answer", String(255), info=impersonal("on what it rests that the last batch was taken")),
 )
 
 siem_dead_letters = Table(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from audit.quorum import Cosigned
+
 
 class ReceiptVerdict(StrEnum):
     """What a receipt's entry is (RULES 21)."""
@@ -46,6 +48,9 @@ class Verdict:
     root: str | None = None
     receipts: tuple[ReceiptFinding, ...] = ()
     remarks: tuple[str, ...] = ()
+    signed_by: str | None = None
+    """The key that signed the checkpoint, if it speaks for the log."""
+    witnessed: Cosigned | None = None
 
     def public(self) -> dict[str, object]:
         """The JSON form, what `--json` prints."""
@@ -57,19 +62,28 @@ class Verdict:
             "origin": self.origin,
             "size": self.size,
             "root": self.root,
+            "signed_by": self.signed_by,
+            "witnessed": self.witnessed.public() if self.witnessed else None,
             "receipts": [finding.public() for finding in self.receipts],
             "remarks": list(self.remarks),
         }
 
     def text(self) -> str:
-        """The lines for people."""
+        """The lines for people; what a terminal would take for a command is left out."""
+        return "\n".join(_printable(line) for line in self._lines())
+
+    def _lines(self) -> list[str]:
         lines = [f"checked: {check}" for check in self.checks]
         lines += [f"receipt {finding.entry_id}: {_place(finding)}" for finding in self.receipts]
         lines += [f"remark: {remark}" for remark in self.remarks]
         if self.ok:
-            return "\n".join([*lines, f"VERIFIED: {self.size} entries of {self.origin}"])
+            return [*lines, f"VERIFIED: {self.size} entries of {self.origin}"]
         where = "" if self.first_bad_seq is None else f" at seq {self.first_bad_seq}"
-        return "\n".join([*lines, f"NOT VERIFIED{where}: {self.problem}"])
+        return [*lines, f"NOT VERIFIED{where}: {self.problem}"]
+
+
+def _printable(line: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in line)
 
 
 def _place(finding: ReceiptFinding) -> str:

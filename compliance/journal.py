@@ -25,10 +25,10 @@ class Journal(Protocol):
         details: Mapping[str, JsonValue | Personal] | None = None,
         resource: str = "",
         action: str | None = None,
-        outcome: Outcome = Outcome.SUCCESS,
+        outcome: Outcome | None = None,
         actor: Personal | None = None,
     ) -> Draft:
-        """An entry, sealed and ready; called outside of transactions."""
+        """An entry, sealed and ready; called outside of transactions. No outcome: the usual one of its type."""
 
     def write(self, conn: Connection, *drafts: Draft) -> None:
         """Stage entries in the caller's transaction; fails if a subject is being erased."""

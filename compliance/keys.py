@@ -67,6 +67,23 @@ class SigningKey:
 
 
 @dataclass(frozen=True, slots=True)
+class SigningKeyRow:
+    """What the key store says about a signing key, without the private key."""
+
+    kid: str
+    use: SigningUse
+    generation: int
+    public: bytes
+    created_at: datetime
+    held_at: str | None
+    """Where the private key is, such as `aws-kms:…`; None: here."""
+    awaits: str | None
+    """The id of the entry that announces it; until that is in the log, the key does not sign."""
+    retires_at: datetime | None
+    """Until when it signs beside a newer key."""
+
+
+@dataclass(frozen=True, slots=True)
 class PublicKeyRow:
     """A public key of any generation, as `jwks.json` shows it."""
 

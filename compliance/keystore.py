@@ -51,14 +51,16 @@ _KEY_ROWS = select(
 class KeyStore:
     """Every secret the gateway keeps, wrapped with the master key."""
 
-    def __init__(self, engine: Engine, master_key: bytes, *, state: KeyState, clock: Clock) -> None:
+    def __init__(
+        self, engine: Engine, master_key: bytes | MasterKey, *, state: KeyState, clock: Clock
+    ) -> None:
         self.engine = engine
         self.state = state
-        self._master = MasterKey(master_key)
+        self.master = MasterKey(master_key) if isinstance(master_key, bytes) else master_key
+        self.signing = SigningKeys(engine, self.master, clock, state)
         self._clock = clock
-        self._signing = SigningKeys(engine, self._master, clock)
-        self._names = Names(engine, self._master, clock)
-        self._seeds = RoundSeeds(engine, self._master, clock)
+        self._names = Names(engine, self.master, clock)
+        self._seeds = RoundSeeds(engine, self.master, clock)
         self._made: EpochCache[tuple[str, Retention, str], SubjectKey] = EpochCache(state.epoch)
         self._found: EpochCache[str, SubjectKey] = EpochCache(state.epoch)
         self._signers: EpochCache[SigningUse, SigningKey] = EpochCache(state.epoch)
@@ -154,17 +156,11 @@ class KeyStore:
 
     def signing_key(self, use: SigningUse) -> SigningKey:
         """The key that signs for that use now; made at the first call."""
-        return self._signers.get(use, lambda: self._signing.current(use))
-
-    def rotate_signing_key(self, use: SigningUse) -> SigningKey:
-        """Make the next key for that use; the old public key stays in `public_keys`."""
-        made = self._signing.rotate(use)
-        self.state.bump_epoch()
-        return made
+        return self._signers.get(use, lambda: self.signing.current(use))
 
     def public_keys(self) -> list[PublicKeyRow]:
         """Every public key, with what it is for."""
-        return self._signing.public_keys()
+        return self.signing.public_keys()
 
     # Round seeds
 
@@ -213,7 +209,7 @@ class KeyStore:
             "subject": subject,
             "retention": retention.value,
             "period": period,
-            "wrapped": self._master.wrap(secret, "subject_keys", key.key_id, subject),
+            "wrapped": self.master.wrap(secret, "subject_keys", key.key_id, subject),
             "created_at": self._clock(),
         }
         try:
@@ -247,7 +243,7 @@ class KeyStore:
         if row is None:
             return None
         key_id, subject, wrapped = row
-        return SubjectKey(key_id, self._master.unwrap(wrapped, "subject_keys", key_id, subject))
+        return SubjectKey(key_id, self.master.unwrap(wrapped, "subject_keys", key_id, subject))
 
     def _delete(self, key_ids: Sequence[str]) -> int:
         gone = 0

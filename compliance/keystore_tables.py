@@ -68,6 +68,9 @@ signing_keys = Table(
     Column("public", LargeBinary, nullable=False, info=impersonal("the public key, raw")),
     Column("wrapped", LargeBinary, nullable=False, info=impersonal("the private key under the master key")),
     Column("created_at", UtcDateTime, nullable=False, info=impersonal("when the key was made")),
+    Column("held_at", String(255), info=impersonal("where the private key is, if not in `wrapped`")),
+    Column("awaits", String(36), info=impersonal("the entry that announces the key; it signs after that")),
+    Column("retires_at", UtcDateTime, info=impersonal("until when it signs beside a newer one")),
     UniqueConstraint("use", "generation", name="uq_signing_keys_one_a_generation"),
 )
 

@@ -1,12 +1,15 @@
 """Wraps the secrets of the key store with the master key (AES-256-GCM).
 
-The row's identity is the associated data: a wrapped key moved into another row does not open.
+The row's identity is the associated data: a wrapped key moved into another row does not open. While the master key is
+rotated there are two: the newest wraps, each opens what it wrapped (decision 0108).
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Sequence
+from hashlib import sha256
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -18,29 +21,87 @@ _NONCE_BYTES = 12
 
 
 class MasterKey:
-    """The one key that opens the key store; it is kept apart from it."""
+    """What opens the key store; it is kept apart from it.
 
-    __slots__ = ("_cipher",)
+    Args:
+        keys: the newest, which wraps; then those that still open rows.
+        read_again: the keys as they stand now, where they are kept; they may change while this process runs.
+        epoch: the number whose change says that they may have changed.
+    """
 
-    def __init__(self, key: bytes) -> None:
-        if len(key) != KEY_BYTES:
-            raise BadMasterKey(f"the master key must have {KEY_BYTES} bytes")
-        self._cipher = AESGCM(key)
+    __slots__ = ("_ciphers", "_epoch", "_read_again", "_read_at")
+
+    def __init__(
+        self,
+        *keys: bytes,
+        read_again: Callable[[], Sequence[bytes]] | None = None,
+        epoch: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self._read_again, self._epoch = read_again, epoch
+        self._read_at = epoch()
+        self._ciphers = _ciphers(keys)
+
+    @property
+    def kids(self) -> tuple[str, ...]:
+        """The names of the keys, the newest first; a name tells nothing of its key."""
+        return tuple(self._ciphers)
 
     def wrap(self, secret: bytes, *row: str) -> bytes:
-        """Encrypt a secret for the row that `row` names."""
+        """Encrypt a secret for the row that `row` names, under the key that is the newest now."""
+        if self._epoch() != self._read_at:
+            self.refresh()
         nonce = os.urandom(_NONCE_BYTES)
-        return nonce + self._cipher.encrypt(nonce, secret, _identity(row))
+        return nonce + self._newest.encrypt(nonce, secret, _identity(row))
 
     def unwrap(self, wrapped: bytes, *row: str) -> bytes:
         """Decrypt the secret of the row that `row` names."""
-        nonce, ciphertext = wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:]
-        try:
-            return self._cipher.decrypt(nonce, ciphertext, _identity(row))
-        except (InvalidTag, ValueError) as error:
-            raise BadMasterKey(
-                "the master key does not open this key store: give the one it was made with"
-            ) from error
+        known = self._opened(wrapped, row)
+        if known is None:
+            self.refresh()  # another process has wrapped it under a newer key
+            known = self._opened(wrapped, row)
+        if known is None:
+            raise BadMasterKey("the master key does not open this key store: give the one it was made with")
+        return known
+
+    def rewrapped(self, wrapped: bytes, *row: str) -> bytes | None:
+        """The same secret under the newest key; None where it is under that already."""
+        if _decrypted(self._newest, wrapped, row) is not None:
+            return None
+        return self.wrap(self.unwrap(wrapped, *row), *row)
+
+    def refresh(self) -> None:
+        """Read the keys again."""
+        if self._read_again is not None:
+            epoch = self._epoch()
+            self._ciphers = _ciphers(self._read_again())
+            self._read_at = epoch
+
+    @property
+    def _newest(self) -> AESGCM:
+        return next(iter(self._ciphers.values()))
+
+    def _opened(self, wrapped: bytes, row: tuple[str, ...]) -> bytes | None:
+        found = (_decrypted(cipher, wrapped, row) for cipher in self._ciphers.values())
+        return next((secret for secret in found if secret is not None), None)
+
+
+def kid_of(key: bytes) -> str:
+    """The name of a master key."""
+    return sha256(b"flg-master-key" + key).hexdigest()[:16]
+
+
+def _ciphers(keys: Sequence[bytes]) -> dict[str, AESGCM]:
+    if not keys or any(len(key) != KEY_BYTES for key in keys):
+        raise BadMasterKey(f"the master key must have {KEY_BYTES} bytes")
+    return {kid_of(key): AESGCM(key) for key in keys}
+
+
+def _decrypted(cipher: AESGCM, wrapped: bytes, row: tuple[str, ...]) -> bytes | None:
+    nonce, ciphertext = wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:]
+    try:
+        return cipher.decrypt(nonce, ciphertext, _identity(row))
+    except (InvalidTag, ValueError):
+        return None
 
 
 def _identity(row: tuple[str, ...]) -> bytes:

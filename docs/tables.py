@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import gateway.app  # noqa: F401 - defines every refusal
-from audit.events import EVENTS
+from audit.events import EVENTS, Event, Kind, Outcome
 from compliance.errors import ComplianceError
 from gateway.backup.errors import BackupError  # noqa: F401 - defines its refusals
 from gateway.config import PREFIX, Config
@@ -52,10 +52,32 @@ def _kinds_of(base: type) -> Iterator[Any]:
 
 
 def _events() -> Iterator[tuple[str, ...]]:
-    yield "event type", "meaning", "in clear", "kept as"
+    yield "event type", "meaning", "severity", "in clear", "sealed", "kept as", "OCSF"
     for name, event in EVENTS.items():
-        in_clear = ", ".join(f"`{detail}`" for detail in sorted(event.impersonal))
-        yield f"`{name}`", event.meaning, in_clear, event.retention.value
+        yield (
+            f"`{name}`",
+            _meaning_of(event),
+            event.severity.name.lower(),
+            _details_of(event, is_clear=True),
+            _details_of(event, is_clear=False),
+            event.retention.value,
+            f"{event.ocsf.class_uid}, {event.ocsf.activity_id}",
+        )
+
+
+def _meaning_of(event: Event) -> str:
+    outcomes = "" if event.outcomes[0] is Outcome.SUCCESS else f" Outcome `{event.outcomes[0]}`."
+    if len(event.outcomes) > 1 and not outcomes:
+        outcomes = f" Outcome {' or '.join(f'`{outcome}`' for outcome in event.outcomes)}."
+    return event.meaning + outcomes + (" *Reserved.*" if event.is_reserved else "")
+
+
+def _details_of(event: Event, *, is_clear: bool) -> str:
+    return ", ".join(
+        f"`{name}{'' if field.is_required else '?'}{'' if field.kind is Kind.TEXT else f':{field.kind}'}`"
+        for name, field in event.fields.items()
+        if field.is_clear is is_clear
+    )
 
 
 _TABLES: dict[str, Callable[[], Iterator[tuple[str, ...]]]] = {

@@ -16,8 +16,10 @@ from gateway import api
 from gateway.api.bodies import EXTENSION as PLACES
 from gateway.api.invitations import EXTENSION as POLLS
 from gateway.api.invitations import NEWEST, NewestPolls, poll_places
+from gateway.api.stream import install_streams
 from gateway.auth.admission import install_auth
 from gateway.errors import LogBehind
+from gateway.preference import install_preference
 from gateway.problems import install_problems
 from gateway.services import EXTENSION, Services
 from gateway.trail import UNPROVEN, Origin
@@ -38,6 +40,8 @@ def create_app(services: Services) -> Flask:
     config = services.config
     app.extensions[POLLS] = poll_places(config.poll_threads, config.web_threads, config.upload_threads)
     app.extensions[NEWEST] = NewestPolls()
+    install_streams(app, config.poll_threads)
+    install_preference(app)
     install_auth(app, services)
     install_problems(app)
     for blueprint in api.BLUEPRINTS:

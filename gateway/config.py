@@ -66,7 +66,10 @@ class Config:
     )
     state_url: str = _setting("file:./keys/state", "Facts that only grow and are never restored: `file:DIR`")
     master_key: str = _setting(
-        "", "Master key, 64 hex digits; empty: `./keys/master.key` is made", secret=True
+        "",
+        "Master key: 64 hex digits, `file:PATH` or `aws-kms:KEY_ID`; while it is rotated, several parted by commas, "
+        "the new one first; empty: `./keys/master.key` is made",
+        secret=True,
     )
     engine: str = _setting("local", "Aggregation engine: `local` (threads of the worker)")
     engine_threads: int = _setting(2, "Threads of the local engine")
@@ -78,7 +81,9 @@ class Config:
     log_key: str = _setting(
         "", "Key that signs checkpoints: `file:PEM` or `aws-kms:KEY_ID`; empty: made in the key store"
     )
-    kms_endpoint_url: str = _setting("", "KMS endpoint of another make than Amazon's; empty: Amazon's")
+    kms_endpoint_url: str = _setting(
+        "", "KMS endpoint of another make than Amazon's; empty: Amazon's, in `FLG_S3_REGION`"
+    )
     tlog_publish: str = _setting(
         "", "Where the log is published as C2SP tiles: `file:DIR` or `s3://BUCKET/PREFIX`; empty: nowhere"
     )
@@ -93,7 +98,9 @@ class Config:
         1.0, "Pause between two checkpoints that witnesses are asked to cosign"
     )
     siem_sinks: str = _setting(
-        "file:./siem.jsonl", "Comma-separated SIEM sinks: `file:PATH`, `syslog+tcp://HOST:PORT`"
+        "file:./siem.jsonl",
+        "Comma-separated SIEM sinks: `file:PATH`, `syslog+tls://HOST:PORT`, `syslog+tcp://…`, `hec+https://…`, "
+        "`elastic+https://…`, each with `?OPTION=…&…` (docs/siem.md)",
     )
     evaluate: str = _setting("", "The operator's evaluation of a model: `module:function`")
     evaluate_timeout_s: float = _setting(300.0, "Time limit of one evaluation")
@@ -107,7 +114,9 @@ class Config:
     blob_grace_s: float = _setting(3600.0, "A blob that no row names is removed after this time")
     max_json_bytes: int = _setting(1 << 20, "Largest JSON body accepted")
     web_threads: int = _setting(16, "Request threads of a web process")
-    poll_threads: int = _setting(6, "Long polls at the same time; more get 503 with Retry-After")
+    poll_threads: int = _setting(
+        6, "Long polls, log streams (half as many) and waits at the same time; more get 503 with Retry-After"
+    )
     upload_threads: int = _setting(8, "Uploads at the same time; more get 503 with Retry-After")
     upload_grace_s: float = _setting(30.0, "After this time an upload must keep the least pace")
     upload_least_bytes_per_s: int = _setting(1024, "The least pace of an upload; a slower one gets 408")
@@ -122,6 +131,11 @@ class Config:
         "nginx -s reload", "Command that makes nginx take a renewed certificate"
     )
     crash_at: str = _setting("", "Named point where the process kills itself; for crash tests alone")
+
+    @property
+    def quorum_shown(self) -> int:
+        """How many cosignatures a checkpoint bears that readers are shown: none where nobody is asked for one."""
+        return self.witness_quorum if self.witnesses else 0
 
 
 def load_config(environ: Mapping[str, str] | None = None, toml_path: Path | None = None) -> Config:

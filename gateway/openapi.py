@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from flask import Flask
 
 from gateway.errors import GatewayError
+from gateway.services import current_services
 from gateway.wire import adapter
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -26,6 +27,7 @@ class Media(StrEnum):
     TEXT = "text/plain"
     ZIP = "application/zip"
     JSON = "application/json"
+    EVENTS = "text/event-stream"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class Operation:
     headers: tuple[str, ...]
     numbers: tuple[str, ...]
     limit: str | None
+    open_by: str | None = None
 
 
 def operation(
@@ -52,6 +55,7 @@ def operation(
     headers: tuple[str, ...] = (),
     numbers: tuple[str, ...] = (),
     limit: str | None = None,
+    open_by: str | None = None,
 ) -> Callable[[View], View]:
     """Declare a view's promise and keep its first half: token, scope and rate limit are checked before it runs.
 
@@ -64,21 +68,27 @@ def operation(
         headers: request headers that the view reads.
         numbers: whole numbers of the query string that it reads.
         limit: the class of `FLG_RATE_LIMITS` that counts for it.
+        open_by: the setting that lets everybody call it, without a token.
     """
-    promise = Operation(summary, scopes, body, answers, errors, headers, numbers, limit)
+    promise = Operation(summary, scopes, body, answers, errors, headers, numbers, limit, open_by)
 
     def mark(view: View) -> View:
         @wraps(view)
         def guarded(*args: Any, **kwargs: Any) -> Any:
             from gateway.auth.admission import admit
 
-            admit(promise.scopes, promise.limit)
+            admit(_scopes_needed(promise), promise.limit)
             return view(*args, **kwargs)
 
         setattr(guarded, _OPERATION, promise)
         return guarded  # type: ignore[return-value]
 
     return mark
+
+
+def _scopes_needed(promise: Operation) -> tuple[str, ...]:
+    is_open = promise.open_by is not None and getattr(current_services().config, promise.open_by)
+    return () if is_open else promise.scopes
 
 
 def promise_of(view: Callable[..., Any]) -> Operation | None:
@@ -97,7 +107,7 @@ def document(app: Flask, *, version: str) -> dict[str, Any]:
             continue
         path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
         for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
-            paths.setdefault(path, {})[method.lower()] = _described(rule, promise, schemas)
+            paths.setdefault(path, {})[method.lower()] = _described(rule, method, promise, schemas)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -116,13 +126,14 @@ def document(app: Flask, *, version: str) -> dict[str, Any]:
     }
 
 
-def _described(rule: Any, promise: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
+def _described(rule: Any, method: str, promise: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
+    everywhere = () if method == "GET" else ("Prefer",)
     described: dict[str, Any] = {
         "operationId": rule.endpoint.replace(".", "_"),
         "summary": promise.summary,
-        "parameters": _parameters(rule, promise),
+        "parameters": _parameters(rule, promise, everywhere),
         "responses": _responses(promise, schemas),
-        "security": [{"bearer": [scope]} for scope in promise.scopes],
+        "security": [*({"bearer": [scope]} for scope in promise.scopes), *([{}] if promise.open_by else [])],
     }
     if promise.body is not None:
         described["requestBody"] = {"required": True, "content": _content(promise.body, schemas)}
@@ -131,7 +142,7 @@ def _described(rule: Any, promise: Operation, schemas: dict[str, Any]) -> dict[s
     return described
 
 
-def _parameters(rule: Any, promise: Operation) -> list[dict[str, Any]]:
+def _parameters(rule: Any, promise: Operation, everywhere: tuple[str, ...]) -> list[dict[str, Any]]:
     kinds = {"int": {"type": "integer"}, "uuid": {"type": "string", "format": "uuid"}}
     inside = [
         {"name": name, "in": "path", "required": True, "schema": kinds.get(kind, {"type": "string"})}
@@ -145,7 +156,7 @@ def _parameters(rule: Any, promise: Operation) -> list[dict[str, Any]]:
         ),
         *(
             {"name": name, "in": "header", "required": False, "schema": {"type": "string"}}
-            for name in promise.headers
+            for name in (*promise.headers, *everywhere)
         ),
     ]
 

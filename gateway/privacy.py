@@ -54,7 +54,7 @@ def _disclosed(services: Services, subject: str) -> Disclosure:
     with reading(services.engine) as conn:
         models = tuple(str(version) for version in conn.execute(query).scalars())
         told = conn.execute(_delivered(subject)).first() is not None
-    sinks = tuple(sink.partition(":")[0] for sink in services.config.siem_sinks.split(",") if sink)
+    sinks = tuple(sink.strip().partition(":")[0] for sink in services.config.siem_sinks.split(",") if sink)
     return Disclosure(models, (*sinks, "webhook") if told else sinks)
 
 

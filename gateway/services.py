@@ -10,9 +10,10 @@ from pathlib import Path
 from flask import current_app, g, has_request_context
 from sqlalchemy import Engine, make_url
 
-from audit.tables import audit_log, audit_pending
+from audit.tables import audit_checkpoints, audit_log, audit_pending
 from compliance.keystore import KeyStore
 from compliance.sealing import SubjectSealer
+from compliance.wrapping import MasterKey
 from gateway.config import Config
 from gateway.crash import CrashPoint, crash_at
 from gateway.errors import ConfigError
@@ -21,7 +22,7 @@ from gateway.model_cache import ModelCache, open_models
 from gateway.storage.bell import Bell, Channel, open_bell
 from gateway.storage.blobs import BlobStore, open_blobs
 from gateway.storage.database import open_engine
-from gateway.storage.master_key import load_master_key
+from gateway.storage.master_key import MasterKeys
 from gateway.storage.ringing import ring_after_commits
 from gateway.storage.state import FileState, open_state
 from gateway.tables import client_updates, invitations, outbox, rounds
@@ -31,6 +32,7 @@ EXTENSION = "fl_gateway"
 BELLS = {
     audit_pending: Channel.PENDING,
     audit_log: Channel.LOG,
+    audit_checkpoints: Channel.LOG,
     outbox: Channel.ROUNDS,
     rounds: Channel.ROUNDS,
     client_updates: Channel.ROUNDS,
@@ -97,10 +99,12 @@ def open_services(config: Config, *, part: str, clock: Callable[[], datetime] = 
     bell = open_bell(engine, polls_s)
     ring_after_commits(engine, bell, BELLS)
     state = open_state(config.state_url)
-    keystore = KeyStore(keystore_engine, load_master_key(config.master_key), state=state, clock=clock)
+    master = MasterKeys(config)
+    master_key = MasterKey(*master.load(), read_again=master.load, epoch=state.epoch)
+    keystore = KeyStore(keystore_engine, master_key, state=state, clock=clock)
     sealer = SubjectSealer(keystore)
     blobs, origin = open_blobs(config), state.origin(config.log_origin)
-    trail = Trail(engine, sealer, clock, lambda: _origin(part))
+    trail = Trail(engine, sealer, clock, lambda: _origin(part), wrote=_remember)
     return Services(
         config=config,
         engine=engine,
@@ -140,6 +144,12 @@ def _origin(part: str) -> Origin:
         found: Origin = g.origin
         return found
     return system_origin(part)
+
+
+def _remember(entry_id: str) -> None:
+    """What a request has written, for who prefers to wait for it (`gateway.preference`)."""
+    if has_request_context():
+        g.setdefault("written", []).append(entry_id)
 
 
 def make_folder(url: str) -> None:

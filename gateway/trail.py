@@ -43,15 +43,23 @@ class Trail:
         sealer: encrypts personal fields under their subject's key.
         clock: the time of an entry.
         origin: tells the actor of this moment.
+        wrote: is told the id of each entry that was staged, before the transaction commits.
     """
 
     def __init__(
-        self, engine: Engine, sealer: Sealer, clock: Callable[[], datetime], origin: Callable[[], Origin]
+        self,
+        engine: Engine,
+        sealer: Sealer,
+        clock: Callable[[], datetime],
+        origin: Callable[[], Origin],
+        *,
+        wrote: Callable[[str], None] = lambda _entry_id: None,
     ) -> None:
         self._engine = engine
         self._sealer = sealer
         self._clock = clock
         self._origin = origin
+        self._wrote = wrote
 
     def draft(
         self,
@@ -60,10 +68,13 @@ class Trail:
         details: Mapping[str, JsonValue | Personal] | None = None,
         resource: str = "",
         action: str | None = None,
-        outcome: Outcome = Outcome.SUCCESS,
+        outcome: Outcome | None = None,
         actor: Personal | None = None,
     ) -> Draft:
-        """An entry, sealed and ready; nothing is written. Call it outside of transactions (RULES 3)."""
+        """An entry, sealed and ready; nothing is written. Call it outside of transactions (RULES 3).
+
+        Without an `outcome` it ended as its event type usually does.
+        """
         origin = self._origin()
         return make_draft(
             event_type,
@@ -88,6 +99,7 @@ class Trail:
         for draft in drafts:
             hold(conn, draft.subjects)
             stage(conn, draft)
+            self._wrote(draft.id)
 
     def note(self, event_type: EventType, **facts: JsonValue | Personal) -> None:
         """Write an entry that stands alone, in a transaction of its own."""

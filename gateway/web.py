@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import signal
+from types import FrameType
 from typing import Any
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 
+from gateway.api.stream import EXTENSION as STREAMS
+from gateway.api.stream import Streams
 from gateway.app import create_app
 from gateway.auth.refusals import close_refusals
 from gateway.config import Config
@@ -45,6 +49,7 @@ class Web(BaseApplication):  # type: ignore[misc]
             "loglevel": "warning",
             "control_socket_disable": True,
             "pre_request": _close_after_unread_body,
+            "post_worker_init": _end_streams_first,
             "worker_exit": _close,
         }
         for name, value in settings.items():
@@ -75,6 +80,19 @@ def _close_after_unread_body(_worker: Any, message: Any) -> None:
 
 def _has_unread_body(reader: Any) -> bool:
     return getattr(reader, "length", 0) > _DRAINED_BYTES or getattr(reader, "parser", None) is not None
+
+
+def _end_streams_first(worker: Any) -> None:
+    """Tell the streams when the process is asked to stop: gunicorn waits for every answer to end, for ten seconds."""
+    streams: Streams = worker.app.app.extensions[STREAMS]
+    stop = signal.getsignal(signal.SIGTERM)
+
+    def stop_after_streams(number: int, frame: FrameType | None) -> None:
+        streams.is_ending.set()
+        if callable(stop):
+            stop(number, frame)
+
+    signal.signal(signal.SIGTERM, stop_after_streams)
 
 
 def _close(_arbiter: Any, worker: Any) -> None:

@@ -18,11 +18,18 @@ class BadSink(SiemError):
 
 
 class SinkDown(SiemError):
-    """A sink that did not take a batch, or did not confirm it: the batch is sent again later."""
+    """A sink that did not take a batch, or did not confirm it: the batch is sent again later.
+
+    Args:
+        sink: its name.
+        why: what it did, in our words; nothing of an event and no secret.
+        retry_after_s: how long it asked to be left alone.
+    """
 
     code = "SIEM_SINK_DOWN"
 
-    def __init__(self, sink: str, why: str) -> None:
+    def __init__(self, sink: str, why: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(f"the sink {sink} took no events: {why}. They stay in the log and are sent again.")
         self.sink = sink
         self.why = why
+        self.retry_after_s = retry_after_s

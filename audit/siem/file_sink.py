@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Sequence
@@ -10,6 +11,8 @@ from typing import BinaryIO
 
 from audit.siem.errors import SinkDown
 from audit.siem.event import SiemEvent
+from audit.siem.formats import FORMATS, Format
+from audit.siem.sink import Delivery, encode
 
 _BLOCK = 65_536
 
@@ -17,15 +20,29 @@ _BLOCK = 65_536
 class FileSink:
     """Appends one line an event. The file may be moved away between batches (log rotation)."""
 
-    def __init__(self, path: str | Path) -> None:
-        self._path = Path(path)
+    def __init__(self, path: str | Path, *, form: Format = FORMATS["raw"]) -> None:
+        self._path, self._form = Path(path), form
 
-    def deliver(self, events: Sequence[SiemEvent]) -> None:
+    def deliver(self, events: Sequence[SiemEvent]) -> Delivery:
         """Append the batch and wait until it is on disk."""
         try:
-            self._append(b"".join(event.json() + b"\n" for event in events))
+            self._append(b"".join(encode(event, self._form) + b"\n" for event in events))
         except OSError as error:
-            raise SinkDown(f"file:{self._path}", error.strerror or "it cannot be written") from error
+            raise self._down(error) from error
+        return Delivery("the lines are on disk")
+
+    def probe(self) -> None:
+        """See that the file, or its folder, can be written."""
+        target = self._path if self._path.exists() else self._path.parent
+        if not os.access(target, os.W_OK):
+            number = errno.EACCES if target.exists() else errno.ENOENT
+            raise self._down(OSError(number, os.strerror(number)))
+
+    def close(self) -> None:
+        """Nothing stays open between batches."""
+
+    def _down(self, error: OSError) -> SinkDown:
+        return SinkDown(f"file:{self._path}", error.strerror or "it cannot be written")
 
     def _append(self, lines: bytes) -> None:
         is_new = not self._path.exists()

@@ -13,6 +13,8 @@ from gateway.api.oauth import oauth, well_known
 from gateway.api.privacy import privacy
 from gateway.api.round_control import round_control
 from gateway.api.rounds import rounds
+from gateway.api.stream import stream
+from gateway.api.tlog import tlog
 from gateway.api.updates import updates
 
 BLUEPRINTS: tuple[Blueprint, ...] = (
@@ -25,6 +27,8 @@ BLUEPRINTS: tuple[Blueprint, ...] = (
     privacy,
     round_control,
     rounds,
+    stream,
+    tlog,
     updates,
     well_known,
 )

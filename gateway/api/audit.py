@@ -11,14 +11,13 @@ from flask import Blueprint, Response, request, send_file
 from pydantic.dataclasses import dataclass
 
 from audit.bundle import export_bundle
-from audit.checkpoint import NoteSigner
 from audit.events import EventType
 from audit.reading import reading
 from audit.store import entry_at, latest_checkpoint, newest_checkpoint, read_entries, tree_size
 from audit.tree import consistency, inclusion
-from compliance.keys import SigningUse
 from gateway.api.paths import insist_number
 from gateway.errors import NotFound, ValidationFailed
+from gateway.log_key import log_keys
 from gateway.openapi import Media, operation
 from gateway.services import Services, current_services
 from gateway.wire import (
@@ -140,15 +139,16 @@ def download_bundle() -> Response:
     """What the database holds, with the last checkpoint; never repaired, judged or signed again."""
     services = current_services()
     file = tempfile.TemporaryFile()  # noqa: SIM115 - send_file closes it
-    entries = export_bundle(services.engine, file, log_vkey(services))
+    quorum = services.config.witness_quorum
+    entries = export_bundle(services.engine, file, log_vkey(services), quorum=quorum)
     services.trail.note(EventType.AUDIT_EXPORTED, entries=entries, format="bundle")
     file.seek(0)
     return send_file(file, mimetype=Media.ZIP.value, as_attachment=True, download_name="audit-bundle.zip")
 
 
 def log_vkey(services: Services) -> str:
-    """The note verifier key of this log."""
-    return NoteSigner(services.origin, services.keystore.signing_key(SigningUse.LOG).private).vkey
+    """The note verifier key of this log, the newest if its keys change."""
+    return log_keys(services).vkey
 
 
 def _size(conn: Any, name: str) -> int:

@@ -65,6 +65,11 @@ class NewestPolls:
         self._lock = threading.Lock()
         self._over: dict[str, threading.Event] = {}
 
+    def has(self, client_id: str) -> bool:
+        """Whether a poll of this client is there."""
+        with self._lock:
+            return client_id in self._over
+
     @contextmanager
     def begin(self, client_id: str) -> Iterator[threading.Event]:
         """A poll of this client; the event says that a newer one has begun."""

@@ -209,5 +209,5 @@ def _receipt(row: Any) -> str:
 
 def _proof(conn: Connection, entry_id: str) -> str | None:
     entry = entry_by_id(conn, entry_id)
-    proof = None if entry is None else prove(conn, entry.seq)
+    proof = None if entry is None else prove(conn, entry.seq, current_services().config.quorum_shown)
     return None if proof is None else proof.text()

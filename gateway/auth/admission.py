@@ -120,6 +120,22 @@ def admit(scopes: Sequence[str], limit: str | None = None) -> None:
     mark_seen(current_services(), token)
 
 
+def still_admitted(scopes: Sequence[str]) -> Callable[[], bool]:
+    """A look that goes on when the request's view has ended: whether its token still is good for any of the scopes."""
+    services, header = current_services(), request.headers.get("Authorization", "")
+    text = header.partition(" ")[2].strip()
+
+    def look() -> bool:
+        token = find(services, text)
+        return (
+            token is not None
+            and token.is_good(services.clock())
+            and not token.client.scopes.isdisjoint(scopes)
+        )
+
+    return look
+
+
 def require(*scopes: str, limit: str | None = None) -> Callable[[View], View]:
     """Decorate a view outside of the API document: it needs a token with any of the scopes."""
 

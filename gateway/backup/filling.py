@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Table, func, insert, select
 from audit.draft import NOBODY
 from audit.entry import FIRST_PREV, Draft, Entry, Outcome, place
 from audit.events import EventType
-from audit.store import insert_entries
+from audit.store import LogRows, insert_rows
 from audit.succession import succession_details
 from audit.tables import audit_checkpoints
 from audit.tree import rebuild, root
@@ -75,7 +75,7 @@ class Fill:
         if self._sieve.course.goes_on:
             self._replay(conn)
         elif self._beginning is not None:
-            insert_entries(conn, [self._beginning])
+            insert_rows(conn, LogRows.of(self._beginning))
         self._services.trail.write(conn, *self._failed, self._restored)
         if (old := self._sieve.course.old) is not None:
             self._services.state.succeed(old, self._sieve.course.origin)
@@ -126,7 +126,7 @@ class Fill:
         course, beyond, start = self._sieve.course, self._sieve.beyond, self._sieve.found.log.size
         if self.replayed and self._bundle is not None:
             for page in _pages(entries_from(self._bundle, start)):
-                insert_entries(conn, page)
+                insert_rows(conn, LogRows.of(*page))
             known = select(audit_checkpoints.c.size).where(audit_checkpoints.c.size == beyond.size)
             if beyond.signed and conn.scalar(known) is None:
                 facts = {"size": beyond.size, "root": beyond.signed.root, "note": beyond.note}

@@ -14,14 +14,12 @@ from audit.reading import reading
 from compliance.keys import tombstone_of
 from compliance.keystore_tables import pseudonyms, subject_keys
 from compliance.log_place import LogPlace
-from compliance.wrapping import MasterKey
 from gateway.backup.archive import Archive, Kind, open_archive, table_member
 from gateway.backup.errors import BadBackup, Mismatch
 from gateway.backup.reading import rows_of
 from gateway.backup.rows import Row, keystore_tables
 from gateway.backup.writing import schema_of
 from gateway.services import Services
-from gateway.storage.master_key import load_master_key
 
 _ROWS_AT_ONCE = 500
 
@@ -81,8 +79,7 @@ def bury(services: Services) -> int:
 
 
 def _insist_opens(services: Services, row: Row) -> None:
-    master = MasterKey(load_master_key(services.config.master_key))
-    master.unwrap(row["wrapped"], subject_keys.name, row["key_id"], row["subject"])
+    services.keystore.master.unwrap(row["wrapped"], subject_keys.name, row["key_id"], row["subject"])
 
 
 def _graveyard(erased: Collection[str]) -> Callable[[Table, Row], bool]:

@@ -13,7 +13,15 @@ from typing import Any
 
 from sqlalchemy import Table
 
-from audit.tables import audit_checkpoints, audit_log, audit_pending, audit_subjects, siem_cursors
+from audit.tables import (
+    audit_checkpoints,
+    audit_cosignatures,
+    audit_log,
+    audit_pending,
+    audit_subjects,
+    siem_cursors,
+    siem_dead_letters,
+)
 from compliance.request_place import NO_PACKAGE
 from compliance.subjects import SubjectState
 from compliance.tables import privacy_requests, subjects
@@ -30,7 +38,14 @@ from gateway.storage.state import Spend
 from gateway.tables import client_updates, clients, model_versions, privacy_ledger, rounds, tokens
 
 RESTORED, AFTER_SPEND = "RESTORED", "RESTORED_AFTER_SPEND"
-_OF_THE_LOG = (audit_log, audit_subjects, audit_checkpoints, siem_cursors)
+_OF_THE_LOG = (
+    audit_log,
+    audit_subjects,
+    audit_checkpoints,
+    audit_cosignatures,
+    siem_cursors,
+    siem_dead_letters,
+)
 
 
 @dataclass(frozen=True, slots=True)

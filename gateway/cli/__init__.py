@@ -17,6 +17,7 @@ _COMMANDS = {
     "doctor": "gateway.cli.doctor:doctor",
     "forward": "gateway.cli.serve:forward",
     "intake": "gateway.cli.intake:intake",
+    "keys": "gateway.cli.keys:keys",
     "model": "gateway.cli.model:model",
     "nginx": "gateway.cli.nginx:nginx",
     "privacy": "gateway.cli.privacy:privacy",
@@ -24,6 +25,8 @@ _COMMANDS = {
     "round": "gateway.cli.round:round_",
     "sequence": "gateway.cli.serve:sequence",
     "serve": "gateway.cli.serve:serve",
+    "siem": "gateway.cli.siem:siem",
+    "witness": "gateway.cli.witness:witness",
     "worker": "gateway.cli.serve:worker",
 }
 

@@ -10,7 +10,7 @@ import click
 
 from gateway.cli.opening import answered, open_console
 from gateway.config import load_config
-from gateway.doctor import Comparison, compare, examine
+from gateway.doctor import Comparison, Finding, compare, examine
 
 _SHOWN = 20
 
@@ -21,6 +21,8 @@ _SHOWN = 20
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 def doctor(*, blobs: bool, deep: bool, as_json: bool) -> None:
     """Check settings and stores, and say what to mend; exit 1 if anything is to be mended.
+
+    RISK marks what works and is less safe than it could be.
 
     With --blobs: rows whose blob is missing, of the wrong size or (--deep) damaged, and blobs that no row names.
     """
@@ -39,8 +41,14 @@ def _examine(*, as_json: bool) -> None:
         click.echo(json.dumps([asdict(found) for found in findings]))
     else:
         for found in findings:
-            click.echo(f"{'ok  ' if found.is_good else 'MEND'}  {found.name + ':':<14}{found.said}")
+            click.echo(f"{_mark(found)}  {found.name + ':':<14}{found.said}")
     sys.exit(0 if all(found.is_good for found in findings) else 1)
+
+
+def _mark(found: Finding) -> str:
+    if not found.is_good:
+        return "MEND"
+    return "RISK" if found.is_risky else "ok  "
 
 
 def _compare(*, deep: bool, as_json: bool) -> None:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
 import click
 
-from audit.events import EventType
 from gateway.cli.opening import open_console
 from gateway.config import Config, load_config
 from gateway.listening import bind, bind_path, named, url_of, wait_until_ready
-from gateway.services import Services
+from gateway.services import Services, open_services
+from gateway.starting import note_start, note_stop
 from gateway.supervisor import Supervisor, end_with_parent, part_command
 
 SERVERS = ("gunicorn", "granian")
@@ -92,11 +95,23 @@ def sequence(*, parent_fd: int | None) -> None:
 
 
 @click.command()
+@click.option("--from", "first", type=click.IntRange(0), help="Deliver once more from this seq on, and end.")
+@click.option("--to", "last", type=click.IntRange(0), help="With --from: the last seq; default: the newest.")
+@click.option("--sink", help="With --from: to this sink alone; default: to all.")
 @_PARENT
-def forward(*, parent_fd: int | None) -> None:
-    """Deliver the log to every SIEM sink."""
+def forward(*, first: int | None, last: int | None, sink: str | None, parent_fd: int | None) -> None:
+    """Deliver the log to every SIEM sink.
+
+    With --from the entries from there on are delivered once more; the sinks' own cursors stay where they are.
+    """
+    from gateway.cli.siem import replay_once
     from gateway.parts import run_forwarder
 
+    if first is not None:
+        replay_once(first, last, sink)
+        return
+    if last is not None or sink is not None:
+        raise click.UsageError("--to and --sink say more about --from: add it")
     _run_part("forwarder", run_forwarder, parent_fd)
 
 
@@ -125,13 +140,14 @@ def _serve_all(server: str, listening: socket.socket) -> None:
     stop = _stop_on_signals()
     with open_console(part="serve") as services:
         _recover_and_note(services, "all")
+        began_s = time.monotonic()
         fd = listening.fileno()
         commands = {
             "web": part_command("serve --only web", "--server", server, "--fd", str(fd)),
             **{part: part_command(part) for part in PARTS[1:]},
         }
         Supervisor(commands, (fd,)).run(stop, started=partial(_announce, url_of(listening), stop))
-        services.trail.note(EventType.SERVER_STOPPED, mode="all")
+        note_stop(services, "all", time.monotonic() - began_s)
 
 
 def _serve_as_part(server: str, fd: int, parent_fd: int | None) -> None:
@@ -143,9 +159,15 @@ def _serve_as_part(server: str, fd: int, parent_fd: int | None) -> None:
 def _serve_web(server: str, listening: socket.socket) -> None:
     with open_console(part="web") as services:
         _recover_and_note(services, "web")
-    stop = threading.Event()
+        config = services.config
+    stop, began_s, process = threading.Event(), time.monotonic(), os.getpid()
     threading.Thread(target=_announce, args=(url_of(listening), stop), daemon=True).start()
-    _run_web(server, load_config(), listening)
+    try:
+        _run_web(server, config, listening)
+    finally:
+        if os.getpid() == process:  # what it forked ends through here too
+            with closing(open_services(config, part="web")) as services:
+                note_stop(services, "web", time.monotonic() - began_s)
 
 
 def _run_web(server: str, config: Config, listening: socket.socket) -> None:
@@ -163,7 +185,7 @@ def _recover_and_note(services: Services, mode: str) -> None:
     from gateway.parts import recover
 
     recover(services)
-    services.trail.note(EventType.SERVER_STARTED, mode=mode)
+    note_start(services, mode)
 
 
 def _announce(url: str, stop: threading.Event) -> None:
@@ -173,16 +195,18 @@ def _announce(url: str, stop: threading.Event) -> None:
 
 
 def _run_part(part: str, run: Callable[[Services, threading.Event], None], parent_fd: int | None) -> None:
-    from gateway.parts import recover
-
     _log_to_stderr()
     stop = _stop_on_signals()
     if parent_fd is not None:
         end_with_parent(parent_fd)
     with open_console(part=part) as services:
-        if parent_fd is None:
-            recover(services)
+        if parent_fd is not None:  # its parent has recovered, and says when it all starts and ends
+            run(services, stop)
+            return
+        _recover_and_note(services, part)
+        began_s = time.monotonic()
         run(services, stop)
+        note_stop(services, part, time.monotonic() - began_s)
 
 
 def _stop_on_signals() -> threading.Event:

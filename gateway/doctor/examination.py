@@ -11,8 +11,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from audit.errors import AuditError
 from compliance.errors import ComplianceError
 from gateway.config import Config
-from gateway.doctor import settings, stores
-from gateway.doctor.errors import Ailing
+from gateway.doctor import keys, published, rights, settings, sinks, stores, witnesses
+from gateway.doctor.errors import Ailing, Passed, Risky
 from gateway.errors import GatewayError
 from gateway.storage.database import kind_of
 
@@ -34,11 +34,12 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check found."""
+    """What a check found; `is_risky` warns of what works, and is less safe than it could be."""
 
     name: str
     is_good: bool
     said: str
+    is_risky: bool = False
 
 
 CHECKS = (
@@ -53,9 +54,11 @@ CHECKS = (
             "statement_timeout_s",
         ),
     ),
+    Check("rights", rights.database_rights, ("database_url", "sequencer_database_url")),
     Check("key store", stores.key_store, ("keystore_url",)),
     Check("state", stores.state, ("state_url", "log_origin")),
-    Check("master key", stores.master_key, ("master_key",)),
+    Check("master key", keys.master_key, ("master_key", "kms_endpoint_url")),
+    Check("log key", keys.log_key, ("log_key", "kms_endpoint_url")),
     Check(
         "blobs",
         stores.blobs,
@@ -69,9 +72,11 @@ CHECKS = (
             "s3_kms_key_id",
         ),
     ),
+    Check("published log", published.published_log, ("tlog_publish", "tlog_public")),
+    Check("witnesses", witnesses.witnesses, ("witnesses", "witness_quorum", "witness_interval_s")),
     Check("queue", stores.queue, ("queue_url",)),
     Check("cache", stores.cache, ("cache_url", "cache_ttl_s", "cache_model_bytes", "model_download")),
-    Check("SIEM sinks", settings.siem_sinks, ("siem_sinks",)),
+    Check("SIEM sinks", sinks.siem_sinks, ("siem_sinks",)),
     Check("webhook", settings.webhook, ("webhook_url", "webhook_secret")),
     Check("public URL", settings.public_url, ("public_url", "issuer", "trusted_proxy")),
     Check("rate limits", settings.rate_limits, ("rate_limits",)),
@@ -92,6 +97,10 @@ def examine(config: Config) -> list[Finding]:
 def _found(check: Check, config: Config) -> Finding:
     try:
         return Finding(check.name, True, check.look(config))
+    except Passed as passed:
+        return Finding(check.name, True, str(passed))
+    except Risky as risk:
+        return Finding(check.name, True, str(risk), is_risky=True)
     except (Ailing, GatewayError, AuditError, ComplianceError) as error:
         said = str(error)
     except SQLAlchemyError as error:

@@ -9,7 +9,6 @@ from dataclasses import fields
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from audit.siem.sinks import parse_sinks
 from gateway.auth.rate_limits import parse_limits
 from gateway.config import Config
 from gateway.doctor.errors import Ailing
@@ -22,17 +21,13 @@ _ELSEWHERE = {
     "cache_model_bytes",
     "engine_threads",
     "evaluate_timeout_s",
+    "witness_quorum",
+    "witness_interval_s",
 }
 NUMBERS = tuple(
     field.name for field in fields(Config) if field.type in ("int", "float") and field.name not in _ELSEWHERE
 )
 _HOOK = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-
-
-def siem_sinks(config: Config) -> str:
-    """Each is of a known kind."""
-    sinks = parse_sinks(config.siem_sinks)
-    return f"{len(sinks)} of them" if sinks else "none: the log is kept, and nobody is told"
 
 
 def webhook(config: Config) -> str:

@@ -10,19 +10,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
-from sqlalchemy import Engine, make_url, text
+from sqlalchemy import Connection, Engine, make_url, text
+from sqlalchemy.exc import SQLAlchemyError
 
 from audit.errors import AuditError
 from audit.reading import reading
 from audit.store import tree_size
 from audit.tree import root
 from gateway.config import Config
-from gateway.doctor.errors import Ailing
+from gateway.doctor.errors import Ailing, Passed
 from gateway.messaging.queue import QueueState, open_queue
 from gateway.model_cache import open_models
 from gateway.storage.blobs import open_blobs
 from gateway.storage.database import open_engine
-from gateway.storage.master_key import KEY_FILE, load_master_key
 from gateway.storage.migrating import Which, is_current
 from gateway.storage.state import open_state
 
@@ -32,13 +32,13 @@ _PATIENCE_S = 6.0
 
 def database(config: Config) -> str:
     """It answers, it has the current schema, and it holds the log that was signed last."""
-    if _is_to_be_made(config.database_url):
+    if is_to_be_made(config.database_url):
         return LATER
-    with _opened(config, config.database_url) as engine:
+    with opened(config, config.database_url) as engine:
         _insist_schema(engine, "main")
         _insist_log(config, engine)
     for url in filter(None, (config.sequencer_database_url, config.owner_database_url)):
-        with _opened(config, url) as engine, reading(engine) as conn:
+        with opened(config, url) as engine, reading(engine) as conn:
             conn.execute(text("SELECT 1"))
     return f"{make_url(config.database_url).get_backend_name()} answers, and its schema is current"
 
@@ -47,9 +47,9 @@ def key_store(config: Config) -> str:
     """It answers, has the current schema, and lies apart from the database."""
     if make_url(config.keystore_url) == make_url(config.database_url):
         raise Ailing("FLG_KEYSTORE_URL is the main database: its backups would bring erased people back")
-    if _is_to_be_made(config.keystore_url):
+    if is_to_be_made(config.keystore_url):
         return LATER
-    with _opened(config, config.keystore_url) as engine:
+    with opened(config, config.keystore_url) as engine:
         _insist_schema(engine, "keystore")
     return f"{make_url(config.keystore_url).get_backend_name()} answers, and its schema is current"
 
@@ -63,14 +63,6 @@ def state(config: Config) -> str:
         raise Ailing("the folder of FLG_STATE_URL cannot be written: give it to the gateway's user")
     last = open_state(config.state_url).last_checkpoint()
     return f"the last signed tree has {last.size} entries" if last else "nothing was signed yet"
-
-
-def master_key(config: Config) -> str:
-    """It has the right form, and nobody else can read it."""
-    if not config.master_key and not KEY_FILE.exists():
-        return f"{KEY_FILE} {LATER}"
-    load_master_key(config.master_key)
-    return "set" if config.master_key else f"{KEY_FILE} is the gateway's alone"
 
 
 def blobs(config: Config) -> str:
@@ -95,13 +87,13 @@ def queue(config: Config) -> str:
     """The broker answers."""
     if not config.queue_url:
         return "the outbox table is the queue"
-    with _opened(config, config.database_url) as engine:
-        opened = open_queue(config, engine, lambda: datetime.now(UTC))
+    with opened(config, config.database_url) as engine:
+        broker = open_queue(config, engine, lambda: datetime.now(UTC))
         try:
-            if not _within_patience(lambda: opened.state() is QueueState.HEALTHY):
+            if not _within_patience(lambda: broker.state() is QueueState.HEALTHY):
                 raise Ailing("the broker does not answer, or takes no messages: look at FLG_QUEUE_URL")
         finally:
-            opened.close()
+            broker.close()
     return "the broker answers"
 
 
@@ -113,7 +105,7 @@ def cache(config: Config) -> str:
             raise Ailing("FLG_MODEL_DOWNLOAD=redirect needs FLG_BLOB_URL=s3://…: a folder gives no links")
         if config.model_download == "accel" and not config.blob_url.startswith("file:"):
             raise Ailing("FLG_MODEL_DOWNLOAD=accel needs FLG_BLOB_URL=file:…: nginx sends files")
-        with _opened(config, config.database_url) as engine:
+        with opened(config, config.database_url) as engine:
             models = open_models(config, engine, store, "doctor")
             try:
                 if not _within_patience(lambda: models.state() == "healthy"):
@@ -154,7 +146,8 @@ def _insist_log(config: Config, engine: Engine) -> None:
 
 
 @contextmanager
-def _opened(config: Config, url: str) -> Iterator[Engine]:
+def opened(config: Config, url: str) -> Iterator[Engine]:
+    """A database for one look."""
     engine = open_engine(url, part="doctor", pool_size=1, statement_timeout_s=config.statement_timeout_s)
     try:
         yield engine
@@ -162,7 +155,23 @@ def _opened(config: Config, url: str) -> Iterator[Engine]:
         engine.dispose()
 
 
-def _is_to_be_made(url: str) -> bool:
+@contextmanager
+def looked_at(config: Config, url: str, which: Which) -> Iterator[Connection]:
+    """A database for a check that is about something else: raises `Passed` where it is not ready for one."""
+    if is_to_be_made(url):
+        raise Passed(f"nothing yet: the {which} database {LATER}")
+    try:
+        with opened(config, url) as engine:
+            if not is_current(engine, which):
+                raise Passed(f"not looked at: the {which} database has not the current schema")
+            with reading(engine) as conn:
+                yield conn
+    except SQLAlchemyError:
+        raise Passed(f"not looked at: the {which} database does not answer") from None
+
+
+def is_to_be_made(url: str) -> bool:
+    """Whether it is an embedded database before the first start."""
     parsed = make_url(url)
     is_file = parsed.get_backend_name() == "sqlite" and parsed.database
     return bool(is_file) and not Path(str(parsed.database)).exists()

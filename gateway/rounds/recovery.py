@@ -7,14 +7,26 @@ import time
 
 from sqlalchemy import Connection, select
 
+from aggregation.accountant import ADJACENCY
 from audit.errors import AuditError
+from audit.events import EventType
 from audit.reading import reading
 from audit.sequencer import succeeded_in
 from audit.store import tree_size
 from audit.tree import root
 from gateway.rounds.blob_names import batches, named_blobs
 from gateway.rounds.freezing import fail
-from gateway.rounds.ledger import BARE, Line, LineStatus, insist_spent, mechanism_from_json
+from gateway.rounds.ledger import (
+    BARE,
+    Line,
+    LineStatus,
+    has_bare_release,
+    insist_spent,
+    mechanism_from_json,
+    read_lines,
+    spend_facts,
+)
+from gateway.rounds.lineage import find_lineage
 from gateway.rounds.record import OPEN_STATUSES, RoundStatus, open_rounds
 from gateway.rounds.release import model_blob_name
 from gateway.services import Services
@@ -22,6 +34,7 @@ from gateway.tables import models, privacy_ledger, rounds
 
 log = logging.getLogger(__name__)
 ORPHAN_AGE_S = 60.0
+RESTORED_AFTER_SPEND = "RESTORED_AFTER_SPEND"
 
 
 class OrphanSeeds:
@@ -55,7 +68,7 @@ def unite_spends(services: Services) -> int:
         if spend.model_id not in known_models or (found and found.status is RoundStatus.AGGREGATING):
             continue  # an interrupted release draws the same noise again
         if found:
-            fail(services, found, "RESTORED_AFTER_SPEND")
+            fail(services, found, RESTORED_AFTER_SPEND)
         line = Line(
             spend.ledger_id,
             spend.model_id,
@@ -64,9 +77,41 @@ def unite_spends(services: Services) -> int:
             mechanism_from_json(spend.mechanism),
             spend.mechanism["unit"],
         )
-        with services.engine.begin() as conn:
-            changed += insist_spent(conn, line, services.clock())
+        changed += _make_spent(services, line)
     return changed
+
+
+def _make_spent(services: Services, line: Line) -> bool:
+    """Make a line spent, with its entry; True if it was not."""
+    with reading(services.engine) as conn:
+        lines = {known.ledger_id: known for known in read_lines(conn, line.model_id)}
+        lineage = find_lineage(conn, line.model_id)
+        bare = has_bare_release(services, conn, line.model_id)
+    known = lines.get(line.ledger_id)
+    if known and known.status is LineStatus.SPENT:
+        return False
+    after = [*lines.values()] if known else [*lines.values(), line]
+    entry = services.trail.draft(
+        EventType.PRIVACY_SPENT,
+        resource=f"round/{line.round_number}",
+        details={
+            "round_number": line.round_number,
+            "model_id": line.model_id,
+            "state": LineStatus.SPENT.value,
+            "reason": RESTORED_AFTER_SPEND,
+            **spend_facts(lineage, after, bare=bare),
+            "unit": line.unit,
+            "mechanism": "gaussian",
+            "noise_multiplier": repr(line.mechanism.noise_multiplier),
+            "sampling_rate": repr(line.mechanism.sampling_rate),
+            "adjacency": ADJACENCY,
+        },
+    )
+    with services.engine.begin() as conn:
+        if not insist_spent(conn, line, services.clock()):
+            return False
+        services.trail.write(conn, entry)
+    return True
 
 
 def destroy_settled_seeds(services: Services, orphans: OrphanSeeds) -> int:

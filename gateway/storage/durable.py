@@ -16,9 +16,16 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def replace_file(path: Path, content: bytes, *, mode: int = 0o600) -> None:
-    """Give a file this content in one step, readable by its owner alone unless `mode` says otherwise."""
-    aside = path.with_name(f".{path.name}.{uuid4().hex}")
+def replace_file(path: Path, content: bytes, *, mode: int = 0o600, aside_in: Path | None = None) -> None:
+    """Give a file this content in one step, readable by its owner alone unless `mode` says otherwise.
+
+    Args:
+        path: the file.
+        content: its new content.
+        mode: who may read it.
+        aside_in: a folder of the same file system to write in; beside the file when not given.
+    """
+    aside = (aside_in or path.parent) / f".{path.name}.{uuid4().hex}"
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:

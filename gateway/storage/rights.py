@@ -42,6 +42,8 @@ _SEQUENCER_RIGHTS = {
     audit_subjects: "SELECT, INSERT",
     audit_tiles: "SELECT, INSERT, UPDATE",  # a tile grows in place; it is derived from the leaves
 }
+_GUARDED = tuple(_SEQUENCER_RIGHTS)
+_CHANGES = ("INSERT", "UPDATE", "DELETE", "TRUNCATE", "TRIGGER")
 
 
 def grant_rights(engine: Engine) -> None:
@@ -75,6 +77,32 @@ def renew_rights(engine: Engine) -> bool:
         for statement in _grants(conn):
             conn.exec_driver_sql(statement)
     return True
+
+
+def excess_of(conn: Connection, role: str) -> str | None:
+    """What the login of this connection may do to the log beyond the rights of a role, in words; None if nothing.
+
+    Args:
+        conn: a connection to PostgreSQL as the login, to a database that has the tables.
+        role: `APP` or `SEQUENCER`, whose rights are enough.
+    """
+    if conn.scalar(text("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")):
+        return "is a superuser, who can switch the log's triggers off"
+    owned = text(
+        "SELECT pg_has_role(current_user, relowner, 'MEMBER') FROM pg_class WHERE oid = to_regclass(:name)"
+    )
+    if any(conn.scalar(owned, {"name": table.name}) for table in _GUARDED):
+        return "owns the log's tables, or may act as their owner, who can switch the log's triggers off"
+    may = [f"{right} {table.name}" for table in _GUARDED for right in _excess(conn, table, role)]
+    return f"may {', '.join(may[:3])}{' and more' if len(may) > 3 else ''}" if may else None
+
+
+def _excess(conn: Connection, table: Table, role: str) -> Iterator[str]:
+    enough = _rights_of_app(table) if role == APP else _SEQUENCER_RIGHTS[table]
+    asked = text("SELECT has_table_privilege(current_user, :name, :right)")
+    for right in _CHANGES:
+        if right not in enough and conn.scalar(asked, {"name": table.name, "right": right}):
+            yield right
 
 
 def _exists(conn: Connection, role: str) -> bool:

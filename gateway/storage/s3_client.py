@@ -55,14 +55,14 @@ _PASSING = {
 }
 _CUT = (EndpointConnectionError, ConnectionClosedError, IncompleteReadError, ResponseStreamingError)
 _REASONS = {
-    "NoSuchBucket": "there is no such bucket: look at FLG_BLOB_URL",
+    "NoSuchBucket": "there is no such bucket: look at {setting}",
     "InvalidAccessKeyId": "the key is not known: look at FLG_S3_ACCESS_KEY_ID",
     "SignatureDoesNotMatch": "the signature is wrong: look at FLG_S3_SECRET_ACCESS_KEY",
     "RequestTimeTooSkewed": "the clocks differ: set this machine's clock",
     "PermanentRedirect": "the bucket is elsewhere: look at FLG_S3_REGION and FLG_S3_ENDPOINT_URL",
     "AuthorizationHeaderMalformed": "the bucket is in another region: look at FLG_S3_REGION",
 }
-_REFUSED = "access is denied: look at the rights of FLG_S3_ACCESS_KEY_ID on the bucket of FLG_BLOB_URL"
+_REFUSED = "access is denied: look at the rights of FLG_S3_ACCESS_KEY_ID on the bucket of {setting}"
 
 
 class S3:
@@ -71,10 +71,11 @@ class S3:
     Args:
         config: the settings `s3_*`.
         bucket: the bucket.
+        setting: the setting that names the bucket, for what is told to the operator.
     """
 
-    def __init__(self, config: Config, bucket: str) -> None:
-        self.bucket = bucket
+    def __init__(self, config: Config, bucket: str, *, setting: str = "FLG_BLOB_URL") -> None:
+        self.bucket, self._setting = bucket, setting
         self._client = _client(config, _CONNECT_S, _READ_S)
         self._prober = _client(config, _PROBE_S, _PROBE_S)
 
@@ -109,8 +110,9 @@ class S3:
         try:
             self._prober.head_bucket(Bucket=self.bucket)
         except (ClientError, BotoCoreError) as error:
-            told = _told(error)
-            raise (BlobsAway(_REASONS["NoSuchBucket"]) if isinstance(told, NoSuchBlob) else told) from None
+            told = _told(error, self._setting)
+            gone = BlobsAway(_REASONS["NoSuchBucket"].format(setting=self._setting))
+            raise (gone if isinstance(told, NoSuchBlob) else told) from None
 
     def presigned_url(self, expires_s: int, **arguments: Any) -> str:
         """A URL to GET an object without a key of one's own."""
@@ -130,7 +132,7 @@ class S3:
             except (ClientError, BotoCoreError) as error:
                 over = attempt >= attempts or time.monotonic() - began_s > _PATIENCE_S
                 if over or not _may_pass(error):
-                    raise _told(error) from None  # boto3's own error holds the key id
+                    raise _told(error, self._setting) from None  # boto3's own error holds the key id
             time.sleep(_PAUSE_S * 2**attempt * random.uniform(0.5, 1.0))  # noqa: S311 - spreads the callers
             attempt += 1
 
@@ -175,7 +177,7 @@ def _may_pass(error: ClientError | BotoCoreError) -> bool:
     return isinstance(error, _CUT)
 
 
-def _told(error: ClientError | BotoCoreError) -> Exception:
+def _told(error: ClientError | BotoCoreError, setting: str) -> Exception:
     """The error in the gateway's words."""
     if isinstance(error, ClientError):
         code, status = _code(error)
@@ -187,6 +189,7 @@ def _told(error: ClientError | BotoCoreError) -> Exception:
             return BlobsAway(f"S3: it has no such operation ({code})", is_lasting=True)
         reason = _REASONS.get(code) or (_REFUSED if status == 403 else f"it answers {code}")
         reason = "the encryption key cannot be used: look at FLG_S3_KMS_KEY_ID" if "KMS" in code else reason
+        reason = reason.replace("{setting}", setting)
     else:
         reason = _silence(error)
     log.warning("S3: %s", reason)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -18,7 +18,7 @@ from sqlalchemy import Engine, text, update
 
 from audit.bundle import write_bundle
 from audit.canonical import JsonValue, canonical
-from audit.checkpoint import NoteSigner, SignedTree
+from audit.checkpoint import LogSigner, NoteSigner, SignedTree
 from audit.draft import Personal, draft
 from audit.entry import FIRST_PREV, Draft, Entry, Sealed, place
 from audit.errors import KeyDestroyed, StateConflict
@@ -35,6 +35,15 @@ ORIGIN = "example.com/log"
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 SIGNER = NoteSigner(ORIGIN, KEY)
 ALICE, BOB = Personal("alice-subject", "alice"), Personal("bob-subject", "bob")
+UPDATE: Mapping[str, JsonValue] = {
+    "round_number": 7,
+    "size_bytes": 1024,
+    "policy_hash": "0" * 64,
+    "update_mac": "1" * 64,
+    "update_id": "u-1",
+    "client_id": "c-1",
+}
+"""Every detail that an `update.accepted` needs; the ids are sealed under its actor."""
 
 
 @dataclass
@@ -123,6 +132,12 @@ class Logbook:
         while sequencer.run_once():
             pass
 
+    def sequence_as(self, signer: LogSigner) -> None:
+        """Sequence what waits, signed by other keys than the usual one."""
+        sequencer = Sequencer(self.engine, signer=signer, state=self.state, clock=self.clock)
+        while sequencer.run_once():
+            pass
+
     def grow(self, count: int) -> list[Draft]:
         drafts = self.stage(count)
         self.sequence()
@@ -164,7 +179,7 @@ def make_draft(sealer: NotebookSealer, clock: FixedClock, number: int, *, actor:
         resource=f"rounds/{number}",
         request_id="018f0000-0000-7000-8000-000000000000",
         ip_address=Personal(actor.subject, "192.0.2.1"),
-        details={"round_number": number, "norm": "1.25"},
+        details={**UPDATE, "round_number": number, "norm": "1.25"},
     )
 
 

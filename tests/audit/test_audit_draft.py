@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import Any
 
 import pytest
-from logbook import ALICE, BOB, NotebookSealer
+from logbook import ALICE, BOB, UPDATE, NotebookSealer
 
 from audit.canonical import canonical
 from audit.draft import SYSTEM, UNPROVEN, Personal, draft
@@ -21,6 +21,8 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 def write(sealer: NotebookSealer, event_type: EventType = EventType.UPDATE_ACCEPTED, **members: Any) -> Draft:
     given = {"actor": ALICE, "action": "accepted", "now": NOW} | members
+    if event_type is EventType.UPDATE_ACCEPTED:
+        given["details"] = {**UPDATE, **given.get("details", {})}
     return draft(event_type, sealer=sealer, **given)
 
 
@@ -70,7 +72,7 @@ def test_staff_actions_are_sealed_for_accountability() -> None:
     """RULES 19: an operator cannot erase its own trail."""
     sealer = NotebookSealer()
 
-    made = write(sealer, EventType.CLIENT_SUSPENDED, details={"client_id": Personal(BOB.subject, "c-1")})
+    made = write(sealer, EventType.CLIENT_SUSPENDED, details={"client_id": BOB, "role": "edge"})
 
     assert made.actor.key == sealer.key(ALICE.subject, Retention.ACCOUNTABILITY)
 
@@ -79,7 +81,12 @@ def test_nobody_is_locked_for_the_system_and_the_unproven() -> None:
     """RULES 18 locks persons; the system is none, and who showed no proof has no subject."""
     sealer = NotebookSealer()
 
-    made = write(sealer, actor=Personal(SYSTEM, "sequencer"), ip_address=Personal(UNPROVEN, "192.0.2.1"))
+    made = write(
+        sealer,
+        EventType.INTAKE_STOPPED,
+        actor=Personal(SYSTEM, "console"),
+        ip_address=Personal(UNPROVEN, "192.0.2.1"),
+    )
 
     assert made.subjects == frozenset()
 
@@ -87,10 +94,13 @@ def test_nobody_is_locked_for_the_system_and_the_unproven() -> None:
 @pytest.mark.parametrize("phase", [None, "begun", 1])
 def test_an_intent_says_where_it_stands(phase: object) -> None:
     """RULES 2: intended before, done or failed after."""
-    with pytest.raises(BadDraft):
-        write(NotebookSealer(), EventType.INTENT_BLOB, details={"phase": phase})
+    told = {"intent_id": "i-1", "target": "gateway.example"}
 
-    assert write(NotebookSealer(), EventType.INTENT_BLOB, details={"phase": "intended"}).details["phase"]
+    with pytest.raises(BadDraft):
+        write(NotebookSealer(), EventType.INTENT_CERTIFICATE, details={**told, "phase": phase})
+    made = write(NotebookSealer(), EventType.INTENT_CERTIFICATE, details={**told, "phase": "intended"})
+
+    assert made.details["phase"] == "intended"
 
 
 def test_a_plain_detail_must_not_look_like_a_sealed_one() -> None:
@@ -99,20 +109,20 @@ def test_a_plain_detail_must_not_look_like_a_sealed_one() -> None:
         write(NotebookSealer(), details={"reason": {"enc": "x", "key": "y"}})
 
 
-@pytest.mark.parametrize("name", ["counts", "user_agent"])
+@pytest.mark.parametrize("name", ["policy_hash", "user_agent"])
 def test_a_long_detail_is_cut_with_its_hash(name: str) -> None:
     """API: longer details are cut with their hash; a personal one's stays inside the ciphertext."""
-    sealer, long = NotebookSealer(), ["ü" * 100] * 1000
+    sealer, long = NotebookSealer(), "ü" * 100_000
     whole = canonical(long)
 
     made = write(sealer, details={name: long, "round_number": 7})
 
-    cut: Any = made.details[name] if name == "counts" else opened(sealer, made, name)
+    cut: Any = made.details[name] if name == "policy_hash" else opened(sealer, made, name)
     assert cut["sha256"] == sha256(whole).hexdigest()
     assert cut["size_bytes"] == len(whole)
     assert whole.decode().startswith(cut["cut"])
     assert made.details["round_number"] == 7
-    assert (sha256(whole).hexdigest().encode() in made.body()) == (name == "counts")
+    assert (sha256(whole).hexdigest().encode() in made.body()) == (name == "policy_hash")
 
 
 def test_no_more_is_cut_than_must_be() -> None:
@@ -129,7 +139,7 @@ def test_a_cut_entry_fits_wherever_it_is_placed() -> None:
     """API: a canonical entry is at most 65,535 bytes, seq and prev included."""
     longest = 0
     for length in range(64_000, 66_000, 50):
-        made = write(NotebookSealer(), details={"counts": "x" * length})
+        made = write(NotebookSealer(), details={"policy_hash": "x" * length})
         longest = max(longest, len(place(made.body(), 2**53 - 1, FIRST_PREV).canonical))
 
     assert MAX_ENTRY_BYTES - 60 < longest <= MAX_ENTRY_BYTES
@@ -143,7 +153,13 @@ def test_an_entry_that_stays_too_long_is_refused() -> None:
 
 def test_the_body_is_the_entry_without_its_place() -> None:
     """RULES 21: what the digest covers."""
-    made = write(NotebookSealer(), resource="rounds/7", request_id="r", trace_id="t")
+    made = write(
+        NotebookSealer(),
+        resource="rounds/7",
+        request_id="r",
+        trace_id="t",
+        event_type=EventType.INTAKE_STOPPED,
+    )
 
     told = json.loads(made.body())
 

@@ -70,7 +70,7 @@ def test_a_placed_entry_is_read_back_from_its_bytes() -> None:
 
     assert read == entry
     assert {sealed.key for sealed in read.sealed()} == {Sealed.read(read.members["actor"]).key}  # type: ignore[union-attr]
-    assert len(list(read.sealed())) == 3  # actor, address, norm
+    assert len(list(read.sealed())) == 5  # actor, address, two ids, norm
 
 
 def test_times_are_told_in_utc_with_six_decimals() -> None:

@@ -16,6 +16,8 @@ from audit.draft import Personal
 from audit.reading import reading
 from audit.store import entry_by_id, is_pending
 
+DOWNLOAD = {"model_id": "m-1", "model_version": "1.0.0", "checksum": "0" * 64, "status": 200}
+
 
 def logger(log: Logbook, **options: object) -> AuditLogger:
     who = lambda: (ALICE, Personal(ALICE.subject, "192.0.2.1"))  # noqa: E731
@@ -25,7 +27,7 @@ def logger(log: Logbook, **options: object) -> AuditLogger:
 @pytest.mark.parametrize("event_type", ["model.downloaded", EventType.MODEL_DOWNLOADED])
 def test_an_event_is_logged_with_actor_time_and_address(log: Logbook, event_type: str) -> None:
     """Specification, phase 4, 7.2: id, timestamp, event type, details, actor, address."""
-    entry_id = logger(log).log_event(event_type, {"model_version": "1.0.0", "device": "pump-3"})
+    entry_id = logger(log).log_event(event_type, {**DOWNLOAD, "device": "pump-3"})
 
     log.sequence()
     with reading(log.engine) as conn:
@@ -54,7 +56,7 @@ def test_subjects_are_held_in_the_transaction_that_stages(sqlite_log: Logbook) -
         raise RuntimeError("erasing")
 
     with pytest.raises(RuntimeError, match="erasing"):
-        logger(sqlite_log, hold=refuse).log_event("model.downloaded", {})
+        logger(sqlite_log, hold=refuse).log_event("model.downloaded", DOWNLOAD)
 
     assert held == [{ALICE.subject}]
     with reading(sqlite_log.engine) as conn:

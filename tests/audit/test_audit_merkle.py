@@ -12,6 +12,7 @@ from audit.errors import BadProof
 from audit.merkle import (
     EMPTY_ROOT,
     CompactRange,
+    grown,
     leaf_hash,
     node_hash,
     peak_places,
@@ -86,6 +87,30 @@ def definition(leaves: list[bytes]) -> bytes:
     return node_hash(definition(leaves[:k]), definition(leaves[k:]))
 
 
+def path_by_definition(index: int, leaves: list[bytes]) -> list[bytes]:
+    """PATH of RFC 6962, section 2.1.1, word for word."""
+    if len(leaves) == 1:
+        return []
+    k = 1
+    while 2 * k < len(leaves):
+        k *= 2
+    if index < k:
+        return [*path_by_definition(index, leaves[:k]), definition(leaves[k:])]
+    return [*path_by_definition(index - k, leaves[k:]), definition(leaves[:k])]
+
+
+def proof_by_definition(old: int, leaves: list[bytes], *, is_whole: bool = True) -> list[bytes]:
+    """SUBPROOF of RFC 6962, section 2.1.2, word for word."""
+    if old == len(leaves):
+        return [] if is_whole else [definition(leaves)]
+    k = 1
+    while 2 * k < len(leaves):
+        k *= 2
+    if old <= k:
+        return [*proof_by_definition(old, leaves[:k], is_whole=is_whole), definition(leaves[k:])]
+    return [*proof_by_definition(old - k, leaves[k:], is_whole=False), definition(leaves[:k])]
+
+
 @pytest.mark.parametrize("size", range(1, 9))
 def test_the_roots_are_the_published_ones(size: int) -> None:
     """RFC 6962, 2.1: our hashes are those of every other implementation."""
@@ -121,6 +146,23 @@ def test_the_consistency_proofs_are_the_published_ones(old: int, new: int, proof
     verify_consistency(old, new, bytes.fromhex(ROOTS[old - 1]), bytes.fromhex(ROOTS[new - 1]), made)
 
 
+def test_the_example_of_rfc_9162_has_the_paths_that_it_names() -> None:
+    """RFC 9162, 2.1.5: seven leaves; a to f, g, h, i, j, k and l as in its picture."""
+    a, b, c, d, e, f, j = leaves = [leaf_hash(f"d{number}".encode()) for number in range(7)]
+    g, h, i = node_hash(a, b), node_hash(c, d), node_hash(e, f)
+    k, m = node_hash(g, h), node_hash(i, j)
+    source = Leaves(leaves)
+
+    assert prove_inclusion(source, 0, 7) == [b, h, m]
+    assert prove_inclusion(source, 3, 7) == [c, g, m]
+    assert prove_inclusion(source, 4, 7) == [f, j, k]
+    assert prove_inclusion(source, 6, 7) == [i, k]
+    assert prove_consistency(source, 3, 7) == [c, d, g, m]
+    assert prove_consistency(source, 4, 7) == [m]
+    assert prove_consistency(source, 6, 7) == [i, j, k]
+    assert root_hash(source, 7) == node_hash(k, m)
+
+
 def test_an_empty_tree_has_the_root_of_nothing() -> None:
     """RFC 6962, 2.1: the hash of an empty list is that of an empty string."""
     assert CompactRange().root() == EMPTY_ROOT == definition([])
@@ -139,6 +181,40 @@ def test_a_growing_tree_has_the_root_of_the_definition(size: int) -> None:
     assert CompactRange(size, tree.peaks).root() == tree.root()
     assert all(node == Leaves(LEAVES).node(*place) for place, node in heard.items())
     assert len(heard) == size - size.bit_count()
+
+
+@given(st.integers(0, 150), st.integers(0, 50))
+def test_a_tree_that_grows_by_rows_is_the_one_that_grows_by_leaves(size: int, more: int) -> None:
+    """RFC 6962: many leaves at once give the same peaks, and tell every node that they complete, once."""
+    by_leaves = CompactRange(size, [Leaves(LEAVES).node(*place) for place in peak_places(size)])
+    old_peaks, heard_by_leaves = by_leaves.peaks, {}
+    for leaf in LEAVES[size : size + more]:
+        by_leaves.append(leaf, lambda level, index, node: heard_by_leaves.__setitem__((level, index), node))
+    heard: list[tuple[int, int, bytes]] = []
+
+    peaks = grown(
+        size,
+        old_peaks,
+        LEAVES[size : size + more],
+        lambda level, first, row: heard.extend((level, i, node) for i, node in enumerate(row, first)),
+    )
+
+    assert peaks == by_leaves.peaks
+    inner = [(level, index) for level, index, _ in heard if level]
+    assert sorted(inner) == sorted(heard_by_leaves)
+    assert all(heard_by_leaves[level, index] == node for level, index, node in heard if level)
+    assert [node for level, _, node in heard if level == 0] == LEAVES[size : size + more]
+
+
+@given(st.data())
+def test_the_proofs_are_those_of_the_definition(data: st.DataObject) -> None:
+    """RFC 6962, 2.1.1 and 2.1.2: PATH and PROOF, at any size."""
+    size = data.draw(st.integers(1, 70))
+    index = data.draw(st.integers(0, size - 1))
+    source = Leaves(LEAVES)
+
+    assert prove_inclusion(source, index, size) == path_by_definition(index, LEAVES[:size])
+    assert prove_consistency(source, index + 1, size) == proof_by_definition(index + 1, LEAVES[:size])
 
 
 @given(st.data())
@@ -201,6 +277,13 @@ def test_only_hashes_of_32_bytes_are_taken(length: int) -> None:
     ):
         with pytest.raises(BadProof):
             attempt()
+
+
+@pytest.mark.parametrize("length", [0, 31, 33])
+def test_a_tree_takes_no_other_leaves_when_it_grows_by_rows(length: int) -> None:
+    """A wrong hash stops the whole row."""
+    with pytest.raises(BadProof):
+        grown(0, [], [LEAVES[0], bytes(length)], lambda *_: None)
 
 
 @pytest.mark.parametrize(("index", "size"), [(0, 0), (3, 3), (-1, 3)])

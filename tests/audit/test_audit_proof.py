@@ -15,6 +15,7 @@ from audit.errors import BadProof, BadSignature
 from audit.merkle import leaf_hash, node_hash
 from audit.proof import Proof, check_entry_proof, check_proof, parse_proof
 from audit.reading import reading
+from audit.store import add_cosignature
 from audit.tree import prove
 
 VERIFIER = NoteVerifier.parse(SIGNER.vkey)
@@ -156,3 +157,22 @@ def test_the_log_proves_each_of_its_entries(sqlite_log: Logbook) -> None:
         assert proof is not None
         entry = check_entry_proof(parse_proof(proof.text()), VERIFIER)
         assert (entry.id, entry.digest()) == (draft.id, draft.digest())
+
+
+def test_a_proof_bears_cosignatures_where_witnesses_are_wanted(sqlite_log: Logbook) -> None:
+    """The newest witnessed checkpoint that covers the entry; the newest of all while none does."""
+    for count in (5, 5, 5):
+        sqlite_log.grow(count)
+    with sqlite_log.engine.begin() as conn:
+        add_cosignature(conn, 10, "w", "— w AAAAAAAA\n", sqlite_log.clock())
+
+    with reading(sqlite_log.engine) as conn:
+        proofs = {(seq, quorum): prove(conn, seq, quorum) for seq in (3, 9, 10) for quorum in (0, 1, 2)}
+
+    sizes = {}
+    for key, proof in proofs.items():
+        assert proof is not None
+        assert check_entry_proof(proof, VERIFIER).seq == key[0]
+        sizes[key] = VERIFIER.open(proof.checkpoint).size
+    assert {key for key, size in sizes.items() if size == 10} == {(3, 1), (9, 1)}
+    assert set(sizes.values()) == {10, 15}

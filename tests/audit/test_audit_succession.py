@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from logbook import SIGNER, Logbook, NotebookSealer, chained, entries, lines, zipped
+from logbook import KEY, SIGNER, Logbook, NotebookSealer, chained, entries, lines, zipped
 from services.clock import FixedClock
 
-from audit.checkpoint import SignedTree
+from audit.checkpoint import NoteSigner, SignedTree
 from audit.draft import Personal, draft
 from audit.entry import FIRST_PREV, Entry, place
 from audit.errors import NotSucceeded
 from audit.events import EventType
 from audit.merkle import CompactRange
-from audit.store import insert_entries
+from audit.store import LogRows, insert_rows
 from audit.succession import succeeded_tree, succession_details
 from audit.verdict import Verdict
 from audit.verify import verify_bundle
@@ -58,7 +58,7 @@ def verdict_of(path: Path, *, since: str | None = None) -> Verdict:
 def old_note(size: int, *, chain: list[Entry] = OLD_CHAIN, origin: str = OLD) -> str:
     """A checkpoint of the old log, which the same key signed under that log's name."""
     tree = tree_of(chain[:size], origin)
-    signer = type(SIGNER)(origin, SIGNER._key)
+    signer = NoteSigner(origin, KEY)
     return signer.sign(size, tree.root)
 
 
@@ -116,7 +116,7 @@ def test_the_signer_goes_on_behind_the_right_first_entry(log: Logbook) -> None:
     """And remembers the new log's tree from then on."""
     log.state.succeeded = ENDED
     with log.engine.begin() as conn:
-        insert_entries(conn, [beginning()])
+        insert_rows(conn, LogRows.of(beginning()))
     log.grow(2)
 
     assert log.state.remembered is not None

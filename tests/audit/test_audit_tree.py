@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
+from hashlib import sha256
 from itertools import pairwise
 
 import pytest
 from logbook import Logbook
 from services.clock import FixedClock
-from sqlalchemy import insert, select
+from sqlalchemy import event, insert, select, update
 from sqlalchemy.dialects import sqlite
 
+from audit import merkle
 from audit.datamap import UtcDateTime
 from audit.merkle import (
     CompactRange,
@@ -66,7 +68,7 @@ def big(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Logbook]:
     with book.engine.begin() as conn:
         conn.execute(insert(audit_log), rows)
         for start, end in ((0, 1), (1, 300), (300, 65_536), (65_536, 65_537), (65_537, SIZE)):
-            write_tiles(conn, grow(TreeSource(conn, start), start, LEAVES[start:end]))
+            write_tiles(conn, grow(TreeSource(conn, start), start, LEAVES[start:end]).tiles)
     yield book
     book.engine.dispose()
 
@@ -102,6 +104,51 @@ def test_tiles_derived_again_are_the_same(big: Logbook) -> None:
         (1, 1, (SIZE - 65_536) // 256),
         (2, 0, 1),
     ]
+
+
+def test_a_proof_reads_at_most_two_tiles_of_leaves_and_asks_three_times(big: Logbook) -> None:
+    """The way of a leaf and the tree's edge: 512 leaf hashes, and all tiles above them in one query."""
+    statements: list[str] = []
+    event.listen(
+        big.engine, "before_cursor_execute", lambda _conn, _cursor, told, *_: statements.append(told)
+    )
+
+    with reading(big.engine) as conn:
+        inclusion(conn, 12_345, SIZE)
+
+    assert sum("leaf_hash" in told for told in statements) == 2
+    assert sum("hashes" in told for told in statements) == 1
+
+
+def test_a_tile_is_answered_as_it_stands_in_the_database(big: Logbook) -> None:
+    """What a process keeps of tiles is found by their content: a rewritten one is never answered from memory."""
+    tile = (audit_tiles.c.level == 1) & (audit_tiles.c.tile == 0)
+    with big.engine.connect() as conn:
+        good = root(conn, SIZE - 1)
+        assert root(conn, SIZE - 1) == good
+        hashes = conn.scalar(select(audit_tiles.c.hashes).where(tile))
+        assert hashes is not None
+        conn.execute(update(audit_tiles).where(tile).values(hashes=bytes(32) + hashes[32:]))
+
+        proof = inclusion(conn, 300, SIZE)
+
+        assert proof[8] == bytes(32)
+        conn.rollback()
+
+
+@pytest.mark.parametrize("size", [0, 1, 255, 256, 600, 65_536, 68_999])
+def test_growing_hashes_no_leaf_of_before(
+    big: Logbook, memory: Nodes, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Incremental: one hash for each new leaf, and at most those of one unfinished tile for each level of tiles."""
+    hashed: list[bytes] = []
+    monkeypatch.setattr(merkle, "sha256", lambda data: hashed.append(data) or sha256(data))
+
+    with reading(big.engine) as conn:
+        growth = grow(TreeSource(conn, size), size, LEAVES[size : size + 1000])
+
+    assert len(hashed) <= 1000 + 3 * 256
+    assert growth.root == root_hash(memory, size + 1000)
 
 
 def test_a_naive_time_never_reaches_the_log() -> None:

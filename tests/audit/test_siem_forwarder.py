@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -15,12 +16,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from services.clock import FixedClock
-from services.siem import events_in, fill_log, open_log, pseudonym
+from services.siem import draft_of, events_in, fill_log, open_log, pseudonym, told
 from sqlalchemy import Engine, text
 
-from audit.siem import Forwarder, SiemEvent, SinkDown, SinkState, backoff_s, lag_entries
-from audit.siem.cursor import Cursor, move_cursor, read_cursor
+from audit.events import EventType
+from audit.siem import Delivery, Forwarder, NamedSink, Refusal, SiemEvent, SinkDown, backoff_s, lag_entries
+from audit.siem.cursor import Cursor, Standing, note_taken, read_cursor, read_standing
+from audit.siem.dead_letters import count_dead_letters, read_dead_letters
 from audit.siem.file_sink import FileSink
+from audit.siem.replay import replay, retry_dead_letters
 
 TESTS = Path(__file__).resolve().parents[1]
 
@@ -32,11 +36,31 @@ class Outage:
         self.failures = failures
         self.taken: list[SiemEvent] = []
 
-    def deliver(self, events: Sequence[SiemEvent]) -> None:
+    def deliver(self, events: Sequence[SiemEvent]) -> Delivery:
         if self.failures:
             self.failures -= 1
             raise SinkDown("test", "it is down")
         self.taken.extend(events)
+        return Delivery("taken")
+
+    def probe(self) -> None:
+        """Nothing to reach."""
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class Picky(Outage):
+    """A sink that refuses some places of the log for good."""
+
+    def __init__(self, refuses: set[int]) -> None:
+        super().__init__(0)
+        self.refuses = refuses
+
+    def deliver(self, events: Sequence[SiemEvent]) -> Delivery:
+        self.taken.extend(event for event in events if event.seq not in self.refuses)
+        refused = (Refusal(event, "400 bad") for event in events if event.seq in self.refuses)
+        return Delivery("taken", tuple(refused))
 
 
 @pytest.fixture
@@ -102,30 +126,78 @@ def test_a_failing_sink_leaves_the_cursor_where_it_was(engine: Engine, clock: Fi
         assert (read_cursor(conn, "s"), lag_entries(conn, "s")) == (Cursor(2, 2), 0)
 
 
-def test_an_outage_is_reported_once_and_so_is_its_end(engine: Engine, clock: FixedClock) -> None:
-    """The events siem.down and siem.up stand once an outage in the log, however long it lasts."""
+def test_an_outage_is_told_once_and_so_is_its_end(engine: Engine, clock: FixedClock) -> None:
+    """The events siem.down and siem.up stand once an outage in the log, however long it lasts, and say how far."""
     fill_log(engine, 3)
-    sink, stop, told = Outage(3), threading.Event(), list[SinkState]()
+    sink = Outage(3)
 
-    def report(state: SinkState) -> None:
-        told.append(state)
-        if state is SinkState.UP:
-            stop.set()
+    for _ in range(3):  # each a forwarder of its own: a restart does not begin the outage anew
+        with pytest.raises(SinkDown):
+            Forwarder(engine, sink, "s", pseudonym, clock, draft=draft_of).run_once()
+    with engine.connect() as conn:
+        during = read_standing(conn, "s")
+    Forwarder(engine, sink, "s", pseudonym, clock, draft=draft_of).run_once()
 
-    forwarder = Forwarder(engine, sink, "s", pseudonym, clock, report=report, jitter=lambda: -0.99)
+    about = {"sink": "s", "seq": -1, "lag_entries": 3}
+    assert told(engine) == [("siem.down", {**about, "reason": "it is down"}), ("siem.up", about)]
+    assert (during.state, during.down_since, during.problem) == ("down", clock(), "it is down")
+    with engine.connect() as conn:
+        after = read_standing(conn, "s")
+    assert (after.state, after.down_since, after.failures, after.answer) == ("up", None, 0, "taken")
+    assert [event.seq for event in sink.taken] == [0, 1, 2]
+
+
+def test_the_forwarder_itself_tries_until_it_is_taken(engine: Engine, clock: FixedClock) -> None:
+    """It goes on by itself: after five failures the breaker is open, and a probe is one event."""
+    fill_log(engine, 40)
+    sink, stop, sizes = Outage(6), threading.Event(), list[int]()
+
+    class Watched(Outage):
+        def deliver(self, events: Sequence[SiemEvent]) -> Delivery:
+            sizes.append(len(events))
+            if events[-1].seq == 39 and not sink.failures:
+                stop.set()
+            return sink.deliver(events)
+
+    forwarder = Forwarder(
+        engine, Watched(0), "s", pseudonym, clock, batch=32, draft=draft_of, jitter=lambda: -0.99
+    )
     forwarder.run(stop)
 
-    assert told == [SinkState.DOWN, SinkState.UP]
-    assert [event.seq for event in sink.taken] == [0, 1, 2]
+    assert sizes[:7] == [32, 16, 8, 4, 2, 1, 1]
+    assert [event.seq for event in sink.taken] == list(range(40))
+
+
+def test_a_fault_of_ours_in_a_sink_is_an_outage_and_not_the_end(
+    engine: Engine, clock: FixedClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What nobody foresaw is told, kept as the problem, and tried again; its text is not repeated."""
+    fill_log(engine, 1)
+
+    class Broken(Outage):
+        def deliver(self, events: Sequence[SiemEvent]) -> Delivery:
+            raise KeyError("canary")
+
+    with pytest.raises(SinkDown):
+        Forwarder(engine, Broken(0), "s", pseudonym, clock, draft=draft_of).run_once()
+
+    ((event, details),) = told(engine)
+    assert (event, details["reason"]) == ("siem.down", "a fault of ours (KeyError)")
+    assert "KeyError at test_siem_forwarder.py:" in caplog.text
+    assert "canary" not in caplog.text
 
 
 def test_a_stop_does_not_wait_for_the_sink(engine: Engine, clock: FixedClock) -> None:
     """A forwarder in the middle of a back-off ends at once."""
     fill_log(engine, 1)
     stop, down = threading.Event(), threading.Event()
-    forwarder = Forwarder(
-        engine, Outage(1000), "s", pseudonym, clock, report=lambda _: down.set(), jitter=lambda: 100.0
-    )
+
+    class Told(Outage):
+        def deliver(self, events: Sequence[SiemEvent]) -> Delivery:
+            down.set()
+            return super().deliver(events)
+
+    forwarder = Forwarder(engine, Told(1000), "s", pseudonym, clock, jitter=lambda: 100.0)
     running = threading.Thread(target=forwarder.run, args=(stop,))
     running.start()
     assert down.wait(5)
@@ -137,13 +209,125 @@ def test_a_stop_does_not_wait_for_the_sink(engine: Engine, clock: FixedClock) ->
 
 
 def test_two_forwarders_of_one_sink_never_move_it_back(engine: Engine, clock: FixedClock) -> None:
-    """The cursor moves by compare-and-set: the slower of two finds it moved and leaves it."""
-    moved = move_cursor(engine, "s", Cursor(), Cursor(9, 9), clock())
-    again = move_cursor(engine, "s", Cursor(), Cursor(4, 4), clock())
-    late = move_cursor(engine, "s", Cursor(3, 3), Cursor(5, 5), clock())
+    """The cursor moves by compare-and-set: the slower of two finds it moved, and writes nothing at all."""
+    refused = Delivery("taken", (Refusal(SiemEvent(4, 3, {}), "bad"),))
+
+    def move(before: int, after: int) -> bool:
+        standing = Standing(Cursor(before, before))
+        entry = draft_of(EventType.SIEM_REFUSED, {"sink": "s"})
+        return note_taken(engine, "s", standing, Cursor(after, after), refused, clock(), [entry])
+
+    moved, again, late = move(-1, 9), move(-1, 4), move(3, 5)
 
     with engine.connect() as conn:
         assert (moved, again, late, read_cursor(conn, "s")) == (True, False, False, Cursor(9, 9))
+        assert count_dead_letters(conn, "s") == 1
+    assert len(told(engine)) == 1
+
+
+def test_two_forwarders_at_once_leave_no_hole(engine: Engine, tmp_path: Path, clock: FixedClock) -> None:
+    """A second forwarder makes doubles at the worst: every entry is there, first seen in order."""
+    fill_log(engine, 200)
+    path, stop = tmp_path / "siem.jsonl", threading.Event()
+    forwarders = [
+        Forwarder(engine, FileSink(path), "s", pseudonym, clock, batch=7, draft=draft_of) for _ in range(2)
+    ]
+    threads = [threading.Thread(target=forwarder.run, args=(stop,)) for forwarder in forwarders]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + 20
+    while _lag(engine, "s") and time.monotonic() < deadline:
+        time.sleep(0.02)
+    stop.set()
+    for thread in threads:
+        thread.join(10)
+
+    first_seen = list(dict.fromkeys(event["seq"] for event in events_in(path)))
+    assert first_seen == list(range(200))
+    assert told(engine) == []
+
+
+def _lag(engine: Engine, sink: str) -> int:
+    with engine.connect() as conn:
+        return lag_entries(conn, sink)
+
+
+def test_what_a_sink_refuses_for_good_is_kept_and_told_and_passed(engine: Engine, clock: FixedClock) -> None:
+    """Dead letters: kept and counted, one entry a batch, and the events behind them go on."""
+    fill_log(engine, 6)
+    sink = Picky({1, 2})
+
+    forwarder = Forwarder(engine, sink, "s", pseudonym, clock, batch=4, draft=draft_of)
+    delivered = [forwarder.run_once() for _ in range(3)]
+
+    assert delivered == [4, 2, 0]
+    assert [(event.seq, event.prev_seq) for event in sink.taken] == [(0, -1), (3, 2), (4, 3), (5, 4)]
+    with engine.connect() as conn:
+        letters = read_dead_letters(conn, "s")
+        assert (read_cursor(conn, "s"), lag_entries(conn, "s")) == (Cursor(5, 5), 0)
+    assert [(letter.seq, letter.reason) for letter in letters] == [(1, "400 bad"), (2, "400 bad")]
+    about = {"sink": "s", "count": 2, "seq": 1, "last_seq": 2, "reason": "400 bad"}
+    assert told(engine) == [("siem.refused", about)]
+
+
+def test_a_sink_that_refuses_everything_does_not_keep_the_log_busy(engine: Engine, clock: FixedClock) -> None:
+    """A refused `siem.refused` is a dead letter and no news, or it would bring forth the next one for ever."""
+    event = SiemEvent(0, -1, {"event_type": "siem.refused"})
+    fill_log(engine, 1)
+
+    class Refuses(Picky):
+        def deliver(self, events: Sequence[SiemEvent]) -> Delivery:
+            return Delivery("none", (Refusal(event, "400 bad"),))
+
+    Forwarder(engine, Refuses(set()), "s", pseudonym, clock, draft=draft_of).run_once()
+
+    assert told(engine) == []
+    with engine.connect() as conn:
+        assert count_dead_letters(conn, "s") == 1
+
+
+def test_dead_letters_that_are_taken_at_last_fill_their_holes(engine: Engine, clock: FixedClock) -> None:
+    """Retried, an event is that of the first time: its `prev_seq` closes the hole; what is refused again stays."""
+    fill_log(engine, 5)
+    sink = Picky({1, 3})
+    Forwarder(engine, sink, "s", pseudonym, clock).run_once()
+    sink.refuses, sink.taken = {3}, []
+
+    batches = list(retry_dead_letters(engine, NamedSink("s", sink), pseudonym, clock()))
+
+    assert [(batch.taken, batch.refused) for batch in batches] == [(1, 1)]
+    assert [(event.seq, event.prev_seq) for event in sink.taken] == [(1, 0)]
+    with engine.connect() as conn:
+        assert [letter.seq for letter in read_dead_letters(conn, "s")] == [3]
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "seqs"), [(0, None, range(7)), (2, 4, range(2, 5)), (6, 9, [6]), (9, None, [])]
+)
+def test_a_stretch_of_the_log_is_delivered_again(
+    engine: Engine, clock: FixedClock, first: int, last: int | None, seqs: Sequence[int]
+) -> None:
+    """Replay: the same events as the first time, and the live cursor stays where it is."""
+    fill_log(engine, 7)
+    sink = Picky(set())
+
+    batches = list(replay(engine, NamedSink("s", sink), pseudonym, first, last, clock()))
+
+    assert [(event.seq, event.prev_seq) for event in sink.taken] == [(seq, seq - 1) for seq in seqs]
+    assert sum(batch.taken for batch in batches) == len(seqs)
+    with engine.connect() as conn:
+        assert read_cursor(conn, "s") == Cursor()
+
+
+def test_a_batch_has_an_end_by_its_bytes_too(engine: Engine, clock: FixedClock) -> None:
+    """Large entries go in smaller batches, which receivers with a limit take; every one goes."""
+    fill_log(engine, 20, padding="x" * 60_000)
+    sink = Picky(set())
+    forwarder = Forwarder(engine, sink, "s", pseudonym, clock)
+
+    sizes = [forwarder.run_once() for _ in range(4)]
+
+    assert sizes == [8, 8, 4, 0]
 
 
 def test_a_spoilt_entry_is_reported_and_stops_nothing(engine: Engine, clock: FixedClock) -> None:

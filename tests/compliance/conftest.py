@@ -108,7 +108,8 @@ class House:
         seal = self.sealer.seal_column
         note_id = str(uuid4())
         sealed = seal(subject, Retention.PARTICIPATION, "notes", "text", note_id, name, self.clock())
-        entry = self.trail.draft(EventType.CLIENT_REGISTERED, details={"device": name}, actor=entry_of)
+        told = {"role": "participant", "signs": False, "client_id": name, "device": name}
+        entry = self.trail.draft(EventType.CLIENT_REGISTERED, details=told, actor=entry_of)
         with self.engine.begin() as conn:
             new_subject(conn, subject, self.clock())
             conn.execute(insert(notes).values(id=note_id, subject_id=subject, text=sealed))

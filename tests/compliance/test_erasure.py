@@ -136,12 +136,13 @@ def test_a_person_can_ask_for_its_own_erasure(house: House) -> None:
 def test_nothing_is_written_for_a_person_once_the_erasure_began(house: House) -> None:
     """RULES 18: neither with a key cached before, nor with a new one."""
     person = house.person()
-    late = house.trail.draft(EventType.MODEL_DOWNLOADED, actor=Personal(person, "late"))
+    told = {"model_id": "m", "model_version": "1.0.0", "checksum": "0" * 64, "status": 200}
+    late = house.trail.draft(EventType.MODEL_DOWNLOADED, details=told, actor=Personal(person, "late"))
 
     _erased(house, person)
 
     with pytest.raises(SubjectErased):
-        house.trail.draft(EventType.MODEL_DOWNLOADED, actor=Personal(person, "later"))
+        house.trail.draft(EventType.MODEL_DOWNLOADED, details=told, actor=Personal(person, "later"))
     with house.engine.begin() as conn, pytest.raises(SubjectErasing):
         house.trail.write(conn, late)
 

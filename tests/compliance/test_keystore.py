@@ -22,6 +22,7 @@ from compliance.errors import BadMasterKey, NeverErasable, SubjectErased
 from compliance.keys import SigningUse, SubjectKey, period_of, tombstone_of
 from compliance.keystore import KeyStore
 from compliance.keystore_tables import metadata, subject_keys
+from compliance.rewrapping import IDENTITIES
 from gateway.storage.database import open_engine
 from gateway.storage.state import FileState
 
@@ -237,12 +238,24 @@ def test_a_wrapped_key_moved_to_another_row_does_not_open(keystore: KeyStore, en
         keystore.find(theirs.key_id)
 
 
+def test_every_table_with_a_wrapped_secret_is_wrapped_anew_when_the_master_key_changes() -> None:
+    """A table that is added and forgotten there would be lost at the next rotation."""
+    wrapped = {table for table in metadata.tables.values() if "wrapped" in table.c}
+
+    assert wrapped == set(IDENTITIES)
+
+
 def test_a_rotated_signing_key_leaves_the_old_public_key(keystore: KeyStore) -> None:
     """What the old key signed still verifies; each use has a key of its own."""
     old = keystore.signing_key(SigningUse.RECEIPT)
 
-    new = keystore.rotate_signing_key(SigningUse.RECEIPT)
+    new = keystore.signing.prepare(
+        SigningUse.RECEIPT, keystore.signing.draw(), awaits="an entry", retires_at=None
+    )
+    before = keystore.signing_key(SigningUse.RECEIPT)
+    keystore.signing.begin(new)
 
+    assert before.kid == old.kid
     assert keystore.signing_key(SigningUse.RECEIPT).kid == new.kid != old.kid
     assert {row.kid for row in keystore.public_keys()} == {old.kid, new.kid}
     assert old.kid == sha256(old.private.public_key().public_bytes_raw()).hexdigest()[:16]

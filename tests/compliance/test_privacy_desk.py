@@ -28,6 +28,7 @@ from compliance.errors import (
     UnsupportedRequest,
 )
 from compliance.export import verify_package
+from compliance.keys import SigningUse
 
 if TYPE_CHECKING:
     from conftest import House
@@ -233,7 +234,7 @@ def test_an_access_request_ends_in_a_package_of_everything(house: House) -> None
         content = reader.read_at(0, package.size_bytes)
     path = house.folder / "package.zip"
     path.write_bytes(content)
-    manifest = verify_package(path, house.public_keys()[house.keystore.signing_key("package").kid])
+    manifest = verify_package(path, house.public_keys()[house.keystore.signing_key(SigningUse.PACKAGE).kid])
     text = _text_of(path)
     assert done.status is Status.COMPLETED
     assert manifest.digest() == done.manifest_digest

@@ -61,9 +61,8 @@ def _person(services: Services, name: str, entries: int) -> str:
     with services.engine.begin() as conn:
         new_subject(conn, subject, services.clock())
     for _ in range(entries):
-        entry = services.trail.draft(
-            EventType.CLIENT_REGISTERED, details={"device": name}, actor=Personal(subject, name)
-        )
+        told = {"role": "participant", "signs": False, "client_id": name, "device": name}
+        entry = services.trail.draft(EventType.CLIENT_REGISTERED, details=told, actor=Personal(subject, name))
         with services.engine.begin() as conn:
             services.trail.write(conn, entry)
     return subject
@@ -119,9 +118,10 @@ def test_fields_are_read_until_their_key_is_destroyed(services: Services, home: 
 
     assert {(field.name, field.value) for field in before} == {
         ("actor", "silo-04"),
+        ("details.client_id", "silo-04"),
         ("details.device", "silo-04"),
     }
-    assert len(before) == len(after) == 6
+    assert len(before) == len(after) == 9
     assert not any(field.is_readable or field.value for field in after)
     assert all(field.is_readable for field in read_fields(home, entries, others))
     later = _bundle(services, tmp_path / "after.zip")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from living.driver import BARE
 from living.home import Home, clean_environment, home_in
 from living.threads import local_gateway_in
 from services.checkout import ROOT
+from services.pages import run_shown
 
 from gateway.storage.durable import replace_file
 
@@ -41,16 +40,7 @@ def section(title: str) -> list[str]:
 def give(home: Home, *blocks: str) -> subprocess.CompletedProcess[str]:
     """Give the commands of some blocks to a shell in the home, which stops at the first that fails."""
     script = "\n".join(line.removeprefix("$ ") for block in blocks for line in block.splitlines())
-    bin_folder = Path(sys.executable).parent
-    return subprocess.run(
-        ["bash", "-ec", script],
-        cwd=home.directory,
-        env=clean_environment() | {"PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    return run_shown(script, home.directory, clean_environment(), timeout_s=240)
 
 
 def test_the_page_s_backups_are_drilled_and_restored(home: Home) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from hashlib import sha256
 from pathlib import Path
@@ -15,35 +14,22 @@ from living.processes import Gateway, gateway_in
 from services import redis_server, s3
 from services.checkout import ROOT
 from services.nginx import nginx_for
+from services.pages import blocks, run_shown
 from services.pebble import await_port, free_port, make_certificate, process
 
 from gateway.config import Config
 
 NAME = "fl.example.com"
-_FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
-
-
-def blocks(language: str) -> list[str]:
-    text = (ROOT / "docs" / "caching.md").read_text("utf-8")
-    return [block for shown, block in _FENCE.findall(text) if shown == language]
 
 
 def block_with(word: str) -> str:
     """The commands of the one block that holds the word."""
-    (block,) = [one for one in blocks("console") if word in one]
+    (block,) = [one for one in blocks("caching.md", "console") if word in one]
     return "\n".join(line.removeprefix("$ ") for line in block.splitlines() if line.startswith("$ "))
 
 
 def run(script: str, directory: Path, **environ: str) -> str:
-    done = subprocess.run(
-        ["bash", "-ec", script],
-        cwd=directory,
-        env=clean_environment() | environ,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run_shown(script, directory, clean_environment() | environ)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -54,7 +40,7 @@ def token_of(gateway: Gateway) -> str:
 
 def test_the_shown_settings_put_a_model_into_redis(tmp_path: Path) -> None:
     """The block of settings, an S3 store, a download, and the two commands that look afterwards."""
-    (block,) = blocks("sh")
+    (block,) = blocks("caching.md", "sh")
     shown = dict(re.findall(r"export FLG_(\w+)='?([^'\n]+)'?", block))
     assert int(shown["CACHE_TTL_S"]) == Config().cache_ttl_s
     assert int(shown["CACHE_MODEL_BYTES"]) == Config().cache_model_bytes

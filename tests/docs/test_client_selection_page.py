@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,9 +13,7 @@ from living.driver import good
 from living.home import home_in
 from living.processes import Gateway, gateway_in
 from services.checkout import ROOT
-
-_FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
-_PAGE = ROOT / "docs" / "client-selection.md"
+from services.pages import blocks, run_shown
 
 
 @pytest.fixture
@@ -26,14 +23,10 @@ def gateway(tmp_path: Path) -> Iterator[Gateway]:
         yield running
 
 
-def _blocks(language: str) -> list[str]:
-    return [block for shown, block in _FENCE.findall(_PAGE.read_text("utf-8")) if shown == language]
-
-
 def test_the_page_s_rounds_and_commands_work(gateway: Gateway, tmp_path: Path) -> None:
     """The random round is posted by the shown commands, the Poisson round as its JSON stands."""
-    random_round, poisson_round = _blocks("json")
-    (script,) = _blocks("console")
+    random_round, poisson_round = blocks("client-selection.md", "json")
+    (script,) = blocks("client-selection.md", "console")
     operator = gateway.client_add("operator")
     gateway.add_model()
     (tmp_path / "round.json").write_text(random_round, "utf-8")
@@ -41,15 +34,7 @@ def test_the_page_s_rounds_and_commands_work(gateway: Gateway, tmp_path: Path) -
     shown = shown.replace("http://127.0.0.1:8080", str(gateway.http.base_url).rstrip("/"))
     environ = {"CLIENT_ID": operator.client_id, "CLIENT_SECRET": operator.client_secret}
 
-    done = subprocess.run(
-        ["bash", "-ec", shown],
-        env=dict(os.environ) | environ,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run_shown(shown, tmp_path, dict(os.environ) | environ)
     gateway.add_model()
     sampled = gateway.http.post(
         "/api/v1/rounds", json=json.loads(poisson_round), headers=gateway.as_role("operator")
@@ -65,6 +50,6 @@ def test_the_page_s_rates_are_those_of_the_policy() -> None:
     """The bounds of the sampling rate."""
     from aggregation.policy import MAX_SAMPLING_RATE, MIN_SAMPLING_RATE
 
-    page = _PAGE.read_text("utf-8")
+    page = (ROOT / "docs" / "client-selection.md").read_text("utf-8")
 
     assert f"between {MIN_SAMPLING_RATE:.5f} and {MAX_SAMPLING_RATE}" in page

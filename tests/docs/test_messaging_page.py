@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from services.checkout import ROOT
 from services.clock import FixedClock
+from services.pages import blocks
 from services.webhook import receiving
 
 from gateway.config import Config
@@ -23,19 +24,13 @@ from gateway.messaging.topology import DELIVERY_LIMIT
 from gateway.messaging.webhook import Webhook
 
 PAGE = ROOT / "docs" / "messaging.md"
-_FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SECRET = "a secret of the webhook"
-
-
-def blocks(language: str) -> list[str]:
-    """The page's blocks of a language."""
-    return [block for shown, block in _FENCE.findall(PAGE.read_text("utf-8")) if shown == language]
 
 
 @pytest.fixture
 def is_genuine() -> Callable[..., bool]:
     """The snippet of the page."""
-    (snippet,) = blocks("python")
+    (snippet,) = blocks("messaging.md", "python")
     names: dict[str, Any] = {}
     exec(snippet, names)  # noqa: S102 - the page's own program is what is tested
     found: Callable[..., bool] = names["is_genuine"]
@@ -69,7 +64,11 @@ def test_the_snippet_knows_a_genuine_post(is_genuine: Callable[..., bool], clock
 
 def test_the_settings_shown_are_settings(tmp_path: Path) -> None:
     """Each TOML block names settings that exist, and an URL that can be read."""
-    shown = {name: value for block in blocks("toml") for name, value in tomllib.loads(block).items()}
+    shown = {
+        name: value
+        for block in blocks("messaging.md", "toml")
+        for name, value in tomllib.loads(block).items()
+    }
 
     assert set(shown) == {"queue_url", "webhook_url", "webhook_secret"}
     assert set(shown) <= {one.name for one in fields(Config)}
@@ -94,7 +93,7 @@ def test_queues_limits_and_log_lines_are_those_of_the_code() -> None:
 
 def test_the_body_shown_has_the_members_that_are_sent() -> None:
     """The JSON block is a body of the webhook."""
-    (block,) = blocks("json")
+    (block,) = blocks("messaging.md", "json")
 
     assert list(json.loads(block)) == [
         "invitation_id",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +11,7 @@ from pathlib import Path
 import pytest
 from living.home import clean_environment, home_in
 from living.processes import Gateway, gateway_in
-from services.checkout import ROOT
-
-_FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+from services.pages import blocks, run_shown
 
 
 @pytest.fixture
@@ -24,17 +21,12 @@ def gateway(tmp_path: Path) -> object:
         yield running
 
 
-def _blocks(page: str, language: str) -> list[str]:
-    text = (ROOT / "docs" / page).read_text("utf-8")
-    return [block for shown, block in _FENCE.findall(text) if shown == language]
-
-
 def test_the_client_page_s_program_takes_part_in_a_round(gateway: Gateway, tmp_path: Path) -> None:
     """docs/client.md: the whole way, from registration to the proof."""
     participant = gateway.client_add("participant")
     gateway.add_model()
     gateway.ask_round({"mechanism": "none"}, planned_clients=1, min_clients=1)
-    (program,) = _blocks("client.md", "python")
+    (program,) = blocks("client.md", "python")
     environ = {"GATEWAY_URL": str(gateway.http.base_url), "API_KEY": str(participant.api_key)}
 
     done = subprocess.run(
@@ -56,20 +48,12 @@ def test_the_operator_page_s_round_is_opened(gateway: Gateway, tmp_path: Path) -
     """docs/operator.md: get a token and open a round with curl, as shown."""
     operator = gateway.client_add("operator")
     gateway.add_model()
-    (block,) = [one for one in _blocks("operator.md", "console") if "/oauth/token" in one]
+    (block,) = [one for one in blocks("operator.md", "console") if "/oauth/token" in one]
     script = block.replace("$ TOKEN", "TOKEN").replace("$ curl", "curl")
     script = script.replace("http://127.0.0.1:8080", str(gateway.http.base_url).rstrip("/"))
     environ = {"CLIENT_ID": operator.client_id, "CLIENT_SECRET": operator.client_secret}
 
-    done = subprocess.run(
-        ["bash", "-ec", script],
-        env=dict(os.environ) | environ,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run_shown(script, tmp_path, dict(os.environ) | environ)
 
     assert done.returncode == 0, done.stderr
     opened = json.loads(done.stdout)

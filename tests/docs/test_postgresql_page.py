@@ -14,17 +14,12 @@ from living.driver import await_that
 from living.home import clean_environment
 from services import postgresql
 from services.checkout import ROOT
+from services.pages import blocks
 
 from gateway.storage import database
 from gateway.storage.rights import APP, SEQUENCER
 
 PAGE = (ROOT / "docs" / "postgresql.md").read_text("utf-8")
-_FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
-
-
-def blocks(language: str) -> list[str]:
-    """The page's blocks of a language."""
-    return [block for shown, block in _FENCE.findall(PAGE) if shown == language]
 
 
 @pytest.fixture
@@ -36,8 +31,8 @@ def server() -> Iterator[postgresql.PostgreSQL]:
 
 def test_the_commands_set_up_a_gateway_that_serves(server: postgresql.PostgreSQL, tmp_path: Path) -> None:
     """From an empty server to `ready`, word by word; then the query for the leader finds the worker."""
-    logins, grants, leader = blocks("sql")
-    (commands,) = blocks("console")
+    logins, grants, leader = blocks("postgresql.md", "sql")
+    (commands,) = blocks("postgresql.md", "console")
     script = commands.replace("$ ", "").replace("db.example", f"127.0.0.1:{server.port}")
     script = script.replace("fl-gateway db", f"{sys.executable} -m gateway.cli db")
     exports = "\n".join(line for line in script.splitlines() if line.startswith("export"))

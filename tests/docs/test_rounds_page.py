@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,12 +12,12 @@ from living.driver import good
 from living.home import clean_environment, home_in
 from living.processes import Gateway, gateway_in
 from services.checkout import ROOT
+from services.pages import blocks, run_shown
 
 from gateway.rounds.acceptance import Rejection
 from gateway.rounds.coordinator import Failure
 from gateway.rounds.record import RoundStatus
 
-_FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _PAGE = (ROOT / "docs" / "rounds.md").read_text("utf-8")
 
 
@@ -31,24 +28,12 @@ def gateway(tmp_path: Path) -> Iterator[Gateway]:
         yield running
 
 
-def _blocks(language: str) -> list[str]:
-    return [block for shown, block in _FENCE.findall(_PAGE) if shown == language]
-
-
 def _run(gateway: Gateway, block: str) -> list[str]:
     """Run a console block; the lines that it shows as output, and that the commands did not print."""
     commands = [line.removeprefix("$ ") for line in block.splitlines() if line.startswith("$ ")]
     shown = [line for line in block.splitlines() if not line.startswith("$ ")]
-    folder = Path(sys.executable).parent
-    done = subprocess.run(
-        ["bash", "-ec", "\n".join(commands)],
-        env=clean_environment() | gateway.home.environment() | {"PATH": f"{folder}:{os.environ['PATH']}"},
-        cwd=gateway.home.directory,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    environ = clean_environment() | gateway.home.environment()
+    done = run_shown("\n".join(commands), gateway.home.directory, environ, timeout_s=120)
     assert done.returncode == 0, done.stderr
     return [line for line in shown if line not in done.stdout]
 
@@ -56,8 +41,8 @@ def _run(gateway: Gateway, block: str) -> list[str]:
 def test_the_page_s_commands_run_in_their_order(gateway: Gateway) -> None:
     """Open, pause, resume, put off, close; the switch; the roll-back."""
     gateway.add_model()
-    opened, tested = _blocks("json")
-    opening, ordering, switching, rolling_back = _blocks("console")
+    opened, tested = blocks("rounds.md", "json")
+    opening, ordering, switching, rolling_back = blocks("rounds.md", "console")
     (gateway.home.directory / "round.json").write_text(opened, "utf-8")
 
     unprinted = _run(gateway, opening) + _run(gateway, ordering)

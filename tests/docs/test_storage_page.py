@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 from living.home import Home, home_in
 from services import s3
 from services.checkout import ROOT
+from services.pages import blocks
 
 from gateway.config import Config, load_config
 from gateway.storage import s3_client
@@ -17,11 +17,6 @@ from gateway.storage.blobs import open_blobs
 from gateway.storage.s3_upload import PART_BYTES
 
 TEXT = (ROOT / "docs" / "storage.md").read_text("utf-8")
-_FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
-
-
-def _blocks(language: str) -> list[str]:
-    return [block for shown, block in _FENCE.findall(TEXT) if shown == language]
 
 
 @pytest.fixture
@@ -31,7 +26,7 @@ def home(tmp_path: Path) -> Iterator[Home]:
         yield made
 
 
-@pytest.mark.parametrize("block", _blocks("console"))
+@pytest.mark.parametrize("block", blocks("storage.md", "console"))
 def test_each_command_runs_and_finds_nothing_to_mend(home: Home, block: str) -> None:
     """The doctor, in each of its forms."""
     for line in block.splitlines():
@@ -45,7 +40,7 @@ def test_each_command_runs_and_finds_nothing_to_mend(home: Home, block: str) -> 
 
 def test_the_shown_settings_keep_a_blob_in_the_bucket_as_shown(tmp_path: Path) -> None:
     """Prefix, region, keys from a file, encryption: on a server that insists on the latter."""
-    (shown,) = _blocks("")
+    (shown,) = blocks("storage.md", "")
     environ = dict(line.split("=", 1) for line in shown.splitlines())
     secret = tmp_path / "s3"
     secret.write_text(f"{s3.SECRET}\n")

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.config import Config, load_config
 from gateway.errors import ConfigError
-from gateway.storage.master_key import load_master_key
+from gateway.storage.master_key import MasterKeys
 
 
 def test_the_environment_comes_before_the_file_and_the_file_before_the_defaults(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_the_master_key_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> 
     """DESIGN: made on first start, 0600."""
     path = tmp_path / "keys" / "master.key"
 
-    first, again = load_master_key("", path), load_master_key("", path)
+    (first,), (again,) = MasterKeys(Config(), file=path).load(), MasterKeys(Config(), file=path).load()
 
     assert first == again
     assert len(first) == 32
@@ -69,17 +69,17 @@ def test_the_master_key_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> 
 def test_a_master_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
     """Promise 8: private keys are on disk 0600, or not used."""
     path = tmp_path / "master.key"
-    load_master_key("", path)
+    MasterKeys(Config(), file=path).load()
     path.chmod(0o644)
 
     with pytest.raises(ConfigError, match="chmod 600"):
-        load_master_key("", path)
+        MasterKeys(Config(), file=path).load()
 
 
 @pytest.mark.parametrize("key", ["zz" * 32, "ab" * 31, "ab" * 33])
 def test_a_master_key_of_another_form_is_refused_without_being_repeated(key: str) -> None:
     """A secret is in no exception."""
     with pytest.raises(ConfigError, match="64 hex digits") as caught:
-        load_master_key(key)
+        MasterKeys(Config(master_key=key))
 
     assert key not in str(caught.value)

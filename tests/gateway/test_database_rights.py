@@ -12,10 +12,18 @@ from living.driver import await_that
 from living.home import Home
 from living.threads import local_gateway_in
 from services import postgresql
+from services.witness import running
 from sqlalchemy import make_url
+from sqlalchemy.exc import ProgrammingError
 
+from audit.events import EventType
+from gateway.api.audit import log_vkey
+from gateway.config import Config
+from gateway.doctor import examine
+from gateway.parts import recover, sequencer_of
 from gateway.storage.database import open_engine
 from gateway.storage.rights import APP, SEQUENCER, grant_rights, renew_rights
+from gateway.witnessing import Asker, Standing, witnesses_of
 
 LOGINS = {"web_login": APP, "log_login": SEQUENCER}
 
@@ -87,6 +95,48 @@ def test_an_update_comes_from_intake_to_the_verified_log_with_three_logins(
     assert erased["status"] == "completed"
     assert {"update.accepted", "round.completed"} <= events
     assert verdict.ok
+
+
+def test_cosignatures_are_kept_as_the_sequencers_login_alone(separated: Separated, tmp_path: Path) -> None:
+    """RULES 24: what a witness gave is part of the log, which the web process may read and not write."""
+    home = separated.home(tmp_path / "home")
+    home.directory.mkdir()
+    assert home.command("db", "upgrade").returncode == 0
+    writer = open_engine(separated.url("log_login"))
+    with home.stores() as services:
+        recover(services)
+        services.trail.note(EventType.CONFIG_CHANGED, settings=["x"])
+        sequencer_of(services, writer).run_once()
+        with running(tmp_path / "w", "witness.example/w1", log_vkey(services)) as process:
+            (witness,) = witnesses_of(Config(witnesses=process.setting))
+            web = Asker(services.engine, services.engine, witness, services.clock)
+            log = Asker(services.engine, writer, witness, services.clock)
+
+            with pytest.raises(ProgrammingError, match="permission denied"):
+                web.ask()
+            found = log.ask()
+
+            web.close()
+            log.close()
+    writer.dispose()
+
+    assert found.standing is Standing.COSIGNED
+
+
+def test_the_tree_is_mended_as_the_sequencers_login_alone(separated: Separated, tmp_path: Path) -> None:
+    """`audit rebuild` needs the right to write tiles: the web process has it not, and the log itself stays as it is."""
+    home = separated.home(tmp_path)
+    assert home.command("db", "upgrade").returncode == 0
+    with psycopg.connect(plain(separated.server.url(separated.name)), autocommit=True) as admin:
+        admin.execute(r"INSERT INTO audit_tiles VALUES (5, 0, '\\x00')")
+        without = Home(tmp_path, separated.url("web_login"), separated.server, {}).command("audit", "rebuild")
+        mended = home.command("audit", "rebuild")
+        left = admin.execute("SELECT hashes FROM audit_tiles WHERE level = 5").fetchone()
+
+    assert (without.returncode, mended.returncode) == (2, 1), (without.stderr, mended.stderr)
+    assert "does not allow" in without.stderr
+    assert "tile 5/0 differed: written anew" in mended.stdout
+    assert left == (b"",)
 
 
 @pytest.mark.parametrize("statement", ["UPDATE {} SET {} = {}", "DELETE FROM {}", "TRUNCATE {}"])
@@ -229,3 +279,66 @@ def test_a_migration_by_the_gateways_login_is_refused_in_one_line(
     assert done.returncode == 2
     assert "does not allow this" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+# The doctor tells of rights that nobody needs
+
+
+def risk_of(separated: Separated, gateway: str, sequencer: str = "") -> str:
+    """What the doctor says of these logins; nothing if they have what they need."""
+    url = {"sequencer_database_url": separated.url(sequencer)} if sequencer else {}
+    (found,) = [
+        found
+        for found in examine(Config(database_url=separated.url(gateway), **url))
+        if found.name == "rights"
+    ]
+    assert found.is_good
+    return found.said if found.is_risky else ""
+
+
+def test_the_documented_logins_have_no_right_too_many(separated: Separated) -> None:
+    """RULES 24: as an operator sets it up."""
+    assert risk_of(separated, "web_login", "log_login") == ""
+
+
+@pytest.mark.parametrize(
+    ("gateway", "sequencer", "said"),
+    [
+        ("postgres", "", "FLG_DATABASE_URL is a superuser"),
+        ("owner_login", "", "FLG_DATABASE_URL owns the log's tables"),
+        ("log_login", "", "FLG_DATABASE_URL may DELETE audit_pending, INSERT audit_log"),
+        ("web_login", "postgres", "FLG_SEQUENCER_DATABASE_URL is a superuser"),
+        ("web_login", "owner_login", "FLG_SEQUENCER_DATABASE_URL owns"),
+        ("web_login", "web_login", "FLG_SEQUENCER_DATABASE_URL may INSERT audit_pending"),
+    ],
+)
+def test_the_doctor_tells_of_rights_that_a_login_does_not_need(
+    separated: Separated, gateway: str, sequencer: str, said: str
+) -> None:
+    """Build 7 of issue 5: with the remedy, and as a warning: all of it works."""
+    told = risk_of(separated, gateway, sequencer)
+
+    assert said in told
+    assert "fl-gateway db grant" in told
+
+
+@pytest.mark.parametrize(
+    "grant",
+    [
+        "GRANT DELETE ON audit_log TO {}",
+        "ALTER ROLE {0} NOINHERIT; GRANT owner_login TO {0}; GRANT SELECT ON alembic_version TO {0}",
+    ],
+)
+def test_the_doctor_finds_a_right_that_came_by_another_way(separated: Separated, grant: str) -> None:
+    """Given by hand, or by a role that the login may take."""
+    with psycopg.connect(plain(separated.server.url(separated.name)), autocommit=True) as admin:
+        admin.execute("CREATE ROLE loose_login LOGIN")
+        admin.execute(f"GRANT {APP} TO loose_login")
+        before = risk_of(separated, "loose_login")
+        admin.execute(grant.format("loose_login"))  # type: ignore[arg-type]
+        after = risk_of(separated, "loose_login")
+        admin.execute("DROP OWNED BY loose_login")
+        admin.execute("DROP ROLE loose_login")
+
+    assert before == ""
+    assert "audit_log" in after or "their owner" in after

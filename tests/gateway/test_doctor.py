@@ -13,8 +13,11 @@ import numpy as np
 import pytest
 from blob_stores import Servers, Shelf, shelf
 from click.testing import CliRunner, Result
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from federation import Federation, file_of, tensors
 from flask.testing import FlaskClient
+from services.kms import CREDENTIALS
 from sqlalchemy import select
 
 from audit.checkpoint import SignedTree
@@ -22,8 +25,11 @@ from audit.reading import reading
 from compliance.tables import privacy_requests
 from gateway.cli import main
 from gateway.config import Config
-from gateway.doctor import CHECKS, Comparison, compare, examine
-from gateway.services import Services
+from gateway.doctor import CHECKS, Comparison, Finding, compare, examine
+from gateway.doctor.stores import LATER
+from gateway.log_key import log_keys
+from gateway.services import Services, open_services
+from gateway.storage.durable import replace_file
 from gateway.storage.master_key import KEY_FILE
 from gateway.storage.state import open_state
 from gateway.tables import client_updates, model_versions
@@ -51,7 +57,7 @@ def test_every_setting_is_looked_at_by_some_check() -> None:
     """`fl-gateway doctor` checks every one of them: a new setting needs one, too."""
     looked_at = [name for check in CHECKS for name in check.answers_for]
 
-    assert sorted(looked_at) == sorted(field.name for field in fields(Config))
+    assert sorted(set(looked_at)) == sorted(field.name for field in fields(Config))
 
 
 def test_a_gateway_in_order_has_no_fault(whole: Config) -> None:
@@ -72,6 +78,8 @@ def test_a_gateway_in_order_has_no_fault(whole: Config) -> None:
         ({"master_key": "abc"}, "master key", "FLG_MASTER_KEY"),
         ({"blob_url": "ftp:x"}, "blobs", "FLG_BLOB_URL"),
         ({"blob_url": "file:/proc/none"}, "blobs", "FLG_BLOB_URL"),
+        ({"tlog_publish": "ftp:x"}, "published log", "FLG_TLOG_PUBLISH"),
+        ({"tlog_publish": "file:fl-gateway.db/tlog"}, "published log", "FLG_TLOG_PUBLISH"),
         ({"queue_url": "amqp://a:b@127.0.0.1:1/"}, "queue", "FLG_QUEUE_URL"),
         ({"cache_url": "redis://127.0.0.1:1"}, "cache", "FLG_CACHE_URL"),
         ({"model_download": "redirect"}, "cache", "FLG_MODEL_DOWNLOAD"),
@@ -269,3 +277,58 @@ def test_an_export_package_is_compared_too(federation: Federation, services: Ser
     assert asked.status_code == 201, asked.text
     assert (before.rows, _lacks(before)) == (5, [])  # two models, two updates, and the package
     assert _lacks(compare(services)) == [("export package", "missing")]
+
+
+# Keys
+
+
+def _finding(config: Config, name: str) -> Finding:
+    (found,) = [found for found in examine(config) if found.name == name]
+    return found
+
+
+def _pem(path: Path) -> str:
+    key = Ed25519PrivateKey.generate()
+    path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    path.chmod(0o600)
+    return f"file:{path}"
+
+
+def test_an_unfinished_rotation_of_the_master_key_is_told(whole: Config) -> None:
+    """Both keys are needed until the command has been given again."""
+    replace_file(KEY_FILE, f"{'77' * 32}\n{'5a' * 32}".encode())
+
+    assert "keys rotate master" in _finding(whole, "master key").said
+
+
+def test_the_log_s_key_is_opened_and_tried(whole: Config, tmp_path: Path) -> None:
+    """In a file: it signs; another one than the log's is told before the sequencer stumbles over it."""
+    first, other = (replace(whole, log_key=_pem(tmp_path / f"{name}.pem")) for name in ("first", "other"))
+    before = _finding(whole, "log key")
+    with_file = _finding(first, "log key")
+    services = open_services(first, part="console")
+    log_keys(services).first()
+    services.close()
+
+    assert (before.is_good, before.said) == (True, f"in the key store; it {LATER}")
+    assert (with_file.is_good, with_file.said) == (True, "file: it signs")
+    assert _finding(first, "log key").is_good
+    assert "keys rotate log" in _finding(other, "log key").said
+
+
+def test_a_kms_that_does_not_answer_is_told_for_each_key(
+    whole: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FLG_KMS_ENDPOINT_URL is what to look at."""
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    Path("keys/master.kms").write_text("AAAA")
+    Path("keys/master.kms").chmod(0o600)
+    away = replace(whole, master_key="aws-kms:k", log_key="aws-kms:l", kms_endpoint_url="http://127.0.0.1:1")
+
+    faults = _faults(away)
+
+    assert {name for name, said in faults.items() if "FLG_KMS_ENDPOINT_URL" in said} == {
+        "master key",
+        "log key",
+    }

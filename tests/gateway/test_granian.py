@@ -20,15 +20,18 @@ from living.home import home_in
 from living.processes import Gateway, gateway_in, is_alive
 from services.nginx import running_nginx
 from services.pebble import free_port, make_certificate
+from services.slow_peer import trickle
 from sqlalchemy import func, select
 
 from aggregation.wire import write_safetensors
 from audit.entry import Sealed
 from audit.reading import reading
+from gateway.auth.clients import NewClient
 from gateway.front import Front, render
 from gateway.tables import client_updates
 
 _LIMIT = 128 << 20
+_STREAM = "/api/v1/audit/stream"
 _PACE = {"upload_grace_s": "1", "upload_least_bytes_per_s": "100000", "upload_threads": "2"}
 
 
@@ -166,7 +169,7 @@ def test_a_trickling_upload_is_ended_and_others_are_answered_meanwhile(site: Sit
         peer.sendall(_head(number, slow.headers["Authorization"], body) + body[:10])
         with site.client() as client:
             small = client.get("/health")
-        answer = _trickle(peer, body[10:])
+        answer = trickle(peer, body[10:])
 
     assert small.status_code == 200
     assert answer.startswith(b"HTTP/1.1 408 ")
@@ -304,19 +307,30 @@ def test_what_cannot_be_listened_on_is_told_at_once(tmp_path: Path) -> None:
     assert "in use" in on_taken.stderr
 
 
-def _trickle(peer: ssl.SSLSocket, rest: bytes) -> bytes:
-    """Send a few bytes now and then until the server answers; what it answers."""
-    peer.settimeout(0.05)
-    for start in range(0, len(rest) - 1, 4):
-        peer.sendall(rest[start : start + 4])
-        try:
-            answer = peer.recv(65_536)
-        except TimeoutError:
-            continue
-        while b"UPLOAD_TOO_SLOW" not in answer and (more := peer.recv(65_536)):
-            answer += more
-        return answer
-    raise AssertionError("the whole body was taken")
+def test_a_stream_of_the_log_passes_front_and_granian_at_once(site: Site) -> None:
+    """Server-sent events are not held back on the way, and readers that went away leave their places to others."""
+    with site.client() as client:
+        readers = [_bearer(client, site.gateway.client_add("siem")) for _ in range(4)]  # places: three
+        began = time.monotonic()
+        for reader in readers[:3]:
+            with client.stream("GET", _STREAM, headers=reader) as said:
+                assert next(line for line in said.iter_lines() if line.startswith("id: ")) == "id: 0"
+        took_s = time.monotonic() - began
+        await_that("a place is free", lambda: site.gateway.register() and _has_place(client, readers[3]))
+
+    assert took_s < 8  # the first comment of a silent stream would come after ten seconds
+
+
+def _has_place(client: httpx.Client, reader: dict[str, str]) -> bool:
+    with client.stream("GET", _STREAM, headers=reader) as said:
+        return said.status_code == 200
+
+
+def _bearer(client: httpx.Client, added: NewClient) -> dict[str, str]:
+    form, secret = {"grant_type": "client_credentials"}, (added.client_id, added.client_secret)
+    return {
+        "Authorization": f"Bearer {client.post('/oauth/token', data=form, auth=secret).json()['access_token']}"
+    }
 
 
 def _worker_of(gateway: Gateway) -> int:

@@ -12,6 +12,7 @@ import pytest
 from living.driver import tensors
 from living.home import home_in
 from living.processes import Gateway, gateway_in
+from services.slow_peer import trickle
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def test_a_trickling_upload_is_ended_and_its_place_is_free_again(gateway: Gatewa
         time.sleep(0.2)
         other = gateway.send(quick, number, body)
         small = gateway.http.get(f"/api/v1/rounds/{number}", headers=quick.headers)
-        answer = _trickle(peer, body[10:])
+        answer = trickle(peer, body[10:])
 
     assert (other.status_code, other.json()["code"]) == (503, "INSUFFICIENT_RESOURCES")
     assert other.headers["Retry-After"]
@@ -56,18 +57,3 @@ def _head(number: int, authorization: str, body: bytes) -> bytes:
         "",
     )
     return "\r\n".join(lines).encode()
-
-
-def _trickle(peer: socket.socket, rest: bytes) -> bytes:
-    """Send a few bytes now and then until the server answers; what it answers."""
-    peer.settimeout(0.05)
-    for start in range(0, len(rest) - 1, 8):
-        peer.sendall(rest[start : start + 8])
-        try:
-            answer = peer.recv(65_536)
-        except TimeoutError:
-            continue
-        while b"UPLOAD_TOO_SLOW" not in answer and (more := peer.recv(65_536)):
-            answer += more
-        return answer
-    raise AssertionError("the whole body was taken")

@@ -232,6 +232,22 @@ def test_a_restored_round_says_that_its_spend_stays(
     assert entries("round.failed")[0]["details"]["spend_stays"] is True
 
 
+def test_a_spend_that_the_database_forgot_is_written_again_with_its_entry(
+    federation: Federation, services: Services, entries: Entries
+) -> None:
+    """Promise 1: what the state knows of a release enters the ledger, and the log says so, once."""
+    model = federation.add_model(privacy_budget=BUDGET).json
+    told = mechanism_json(Mechanism(4.0), "client")
+    services.state.add_spend(Spend(str(uuid4()), model["model_id"], 7, told))
+
+    changed = [unite_spends(services) for _ in range(2)]
+
+    (spent,) = [entry["details"] for entry in entries("privacy.spent")]
+    assert changed == [1, 0]
+    assert (spent["round_number"], spent["state"], spent["reason"]) == (7, "spent", "RESTORED_AFTER_SPEND")
+    assert float(spent["epsilon_spent"]) > 0
+
+
 def test_an_entry_claims_no_epsilon_after_a_release_without_noise(
     federation: Federation, entries: Entries
 ) -> None:

@@ -8,7 +8,12 @@ from typing import Any
 from living.driver import await_that
 from living.processes import Gateway
 
-COMMANDS = {"web": "serve --only web", "worker": "worker"}
+COMMANDS = {
+    "web": "serve --only web",
+    "worker": "worker",
+    "sequencer": "sequence",
+    "forwarder": "forward",
+}
 
 
 @dataclass(slots=True)

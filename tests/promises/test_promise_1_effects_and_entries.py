@@ -72,7 +72,7 @@ def test_an_effect_whose_entry_cannot_be_written_does_not_happen(home: Home) -> 
 def test_an_entry_whose_effect_fails_is_not_written(home: Home) -> None:
     """The staged entry goes with the transaction that it was staged in."""
     with home.stores() as services:
-        entry = services.trail.draft(EventType.CONFIG_CHANGED, details={"settings": "none"})
+        entry = services.trail.draft(EventType.CONFIG_CHANGED, details={"settings": ["none"]})
         taken = str(uuid4())
         with services.engine.begin() as conn:
             new_subject(conn, taken, services.clock())

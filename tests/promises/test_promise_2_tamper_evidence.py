@@ -195,7 +195,7 @@ def test_an_older_log_shown_as_the_newest_is_found_by_a_newer_checkpoint(
 def test_the_database_itself_refuses_to_change_the_log(home: Home, table: str) -> None:
     """Even for who holds the gateway's own credentials."""
     with home.stores() as services:
-        services.trail.note(EventType.CONFIG_CHANGED, settings="x")
+        services.trail.note(EventType.CONFIG_CHANGED, settings=["x"])
         sequencer_of(services).run_once()
         before = _rows(services, table)
 
@@ -219,7 +219,7 @@ def test_a_database_restored_from_an_older_copy_is_not_signed(home: Home, tmp_pa
     for copy, refusal in ((older, LogShrunk), (forked, LogForked)):
         _take_state(copy, home)
         with copy.stores() as services:
-            services.trail.note(EventType.CONFIG_CHANGED, settings="x")
+            services.trail.note(EventType.CONFIG_CHANGED, settings=["x"])
             with reading(services.engine) as conn:
                 note_before = latest_checkpoint(conn)
 
@@ -277,7 +277,7 @@ def _signed_tree(bundle: Path) -> tuple[int, bytes]:
 
 def _log_some(services: Services, count: int) -> None:
     for _ in range(count):
-        services.trail.note(EventType.CONFIG_CHANGED, settings="x")
+        services.trail.note(EventType.CONFIG_CHANGED, settings=["x"])
     sequencer_of(services).run_once()
 
 

@@ -79,12 +79,16 @@ def test_the_siem_gets_pseudonyms_and_the_log_file_has_no_hole(tmp_path: Path) -
     assert not any(person.client_id in text for person in people)
 
 
+def _events_of(rsyslog: Rsyslog) -> list[tuple[int, int, Json]]:
+    matches = [match for line in rsyslog.lines() if (match := LINE.fullmatch(line))]
+    return [(int(m[1]), int(m[2]), json.loads(m[3])["entry"]) for m in matches]
+
+
 def _await_all(rsyslog: Rsyslog, entries: list[Json]) -> list[tuple[int, int, Json]]:
     wanted = {entry["seq"] for entry in entries}
 
     def look() -> list[tuple[int, int, Json]] | None:
-        matches = [match for line in rsyslog.lines() if (match := LINE.fullmatch(line))]
-        events = [(int(m[1]), int(m[2]), json.loads(m[3])["entry"]) for m in matches]
+        events = _events_of(rsyslog)
         return events if wanted <= {seq for seq, _, _ in events} else None
 
     return await_that(f"{len(wanted)} events arrive", look)

@@ -1,0 +1,77 @@
+"""Events of identity and access: accounts, tokens, and requests that were refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from audit.vocabulary import Event, EventType, Ocsf, Outcome, Retention, Severity, details
+
+_LOGON, _LOGOFF = Ocsf(3002, 1), Ocsf(3002, 2)
+_PRIVILEGES = Ocsf(3003, 1)
+_CREATE, _DISABLE, _SUSPEND, _RESUME = Ocsf(3004, 1), Ocsf(3004, 9), Ocsf(3004, 12), Ocsf(3004, 13)
+_WRITE = Ocsf(6005, 5)
+
+# A single refusal says what was asked and what the caller claimed; a counted one, how many there were and since when.
+_REFUSAL = details(
+    clear="reason status:integer method? route? count?:integer first_at?:time last_at?:time",
+    sealed="path? claimed_client_id? user_agent? client_request_id? client_trace? network?",
+)
+_MOVED_CLIENT = details(clear="role", sealed="client_id")
+
+
+def _moved(meaning: str, activity: Ocsf) -> Event:
+    return Event(meaning, Severity.LOW, activity, Retention.ACCOUNTABILITY, _MOVED_CLIENT)
+
+
+def _refused(meaning: str, activity: Ocsf) -> Event:
+    return Event(
+        meaning, Severity.LOW, activity, Retention.ACCOUNTABILITY, _REFUSAL, outcomes=(Outcome.DENIED,)
+    )
+
+
+ACCESS: Mapping[EventType, Event] = {
+    EventType.CLIENT_ADDED: Event(
+        "An operator added a client account.",
+        Severity.LOW,
+        _CREATE,
+        Retention.ACCOUNTABILITY,
+        details(clear="role auth", sealed="client_id"),
+    ),
+    EventType.CLIENT_REGISTERED: Event(
+        "A participant registered a device or silo.",
+        Severity.INFORMATIONAL,
+        _CREATE,
+        Retention.PARTICIPATION,
+        details(clear="role signs:flag", sealed="client_id"),
+    ),
+    EventType.CLIENT_SUSPENDED: _moved("An operator suspended a client.", _SUSPEND),
+    EventType.CLIENT_RESUMED: _moved("An operator let a suspended client in again.", _RESUME),
+    EventType.CLIENT_REVOKED: _moved("A client's access was ended for good.", _DISABLE),
+    EventType.USER_ADDED: Event(
+        "An operator added a person of the staff.",
+        Severity.LOW,
+        _CREATE,
+        Retention.ACCOUNTABILITY,
+        details(clear="role"),
+        is_reserved=True,
+    ),
+    EventType.TOKEN_ISSUED: Event(
+        "An access token was issued: a client proved who it is.",
+        Severity.INFORMATIONAL,
+        _LOGON,
+        Retention.PARTICIPATION,
+        details(clear="scope auth lifetime_s:integer"),
+    ),
+    EventType.TOKEN_REFUSED: _refused("An access token was asked for and refused.", _LOGON),
+    EventType.TOKEN_REVOKED: Event(
+        "An access token was revoked before its time.",
+        Severity.INFORMATIONAL,
+        _LOGOFF,
+        Retention.PARTICIPATION,
+        details(clear="scope"),
+    ),
+    EventType.ACCESS_REFUSED: _refused(
+        "A request was refused: who asked may not do this, or not now.", _PRIVILEGES
+    ),
+    EventType.UPDATE_REFUSED: _refused("A client's update was refused.", _WRITE),
+}

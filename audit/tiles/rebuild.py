@@ -1,0 +1,229 @@
+"""The tree made again from the entries and compared with what is stored: everything above the leaves is derived.
+
+The entries are read once, in order. What is kept meanwhile is one open tile a level and the tiles that differ (8 KiB
+for each 65,536 entries at most). `audit_log` is never changed: a wrong leaf hash there is a finding, not a repair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import dataclass, field
+
+from sqlalchemy import ColumnElement, Connection, Engine, insert, select, update
+
+from audit.checkpoint import SignedTree
+from audit.merkle import HASH_BYTES, CompactRange, leaf_hash
+from audit.reading import reading
+from audit.store import StoredEntry, read_entries, tree_size
+from audit.tables import audit_tiles
+from audit.tree import TILE_WIDTH, TileKey
+
+_LEVELS = 8
+_PAGE = 1000
+_MOST_NAMED = 100
+
+
+@dataclass(slots=True)
+class Rebuilding:
+    """What was compared, and what differed from the entries; at most 100 leaves are named."""
+
+    entries: int = 0
+    tiles: int = 0
+    missing: int | None = None
+    bad_leaves: int = 0
+    first_bad_leaves: list[int] = field(default_factory=list)
+    bad_tiles: list[TileKey] = field(default_factory=list)
+    is_signed: bool | None = None
+    is_mended: bool = False
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the stored tree is that of the entries, and of what was signed."""
+        return (
+            self.missing is None
+            and not self.bad_leaves
+            and not self.bad_tiles
+            and self.is_signed is not False
+        )
+
+
+class _Grown:
+    """A tree as far as it was read: its peaks, the open tile of each level, and the tiles that were filled."""
+
+    def __init__(self) -> None:
+        self.tree = CompactRange()
+        self.signed_root: bytes | None = None
+        self._open: dict[int, list[bytes]] = {}
+        self._filled: dict[TileKey, bytes] = {}
+
+    def append(self, leaf: bytes, signed_size: int) -> None:
+        self.tree.append(leaf, self._hear)
+        if self.tree.size == signed_size:
+            self.signed_root = self.tree.root()
+
+    def filled(self) -> dict[TileKey, bytes]:
+        """The tiles that became full since this was asked last."""
+        filled, self._filled = self._filled, {}
+        return filled
+
+    def edges(self) -> dict[TileKey, bytes]:
+        """The last tile of each level, unless it is full."""
+        ends = {level: (self.tree.size >> _LEVELS * level) // TILE_WIDTH for level in self._open}
+        return {(level, ends[level]): b"".join(hashes) for level, hashes in self._open.items() if hashes}
+
+    def _hear(self, level: int, index: int, node: bytes) -> None:
+        tile_level, height = divmod(level, _LEVELS)
+        if height:
+            return
+        hashes = self._open.setdefault(tile_level, [])
+        hashes.append(node)
+        if len(hashes) == TILE_WIDTH:
+            self._filled[tile_level, index // TILE_WIDTH] = b"".join(hashes)
+            hashes.clear()
+
+
+class _Reading:
+    """One pass over the log: the tree of the entries and, once they part, the tree of the stored leaf hashes."""
+
+    def __init__(self, engine: Engine, signed: SignedTree | None) -> None:
+        self.engine, self.signed = engine, signed
+        self.found = Rebuilding()
+        self.of_entries = _Grown()
+        self.of_leaves: _Grown | None = None
+        self.wrong: dict[int, dict[TileKey, bytes]] = {0: {}, 1: {}}
+
+    def take(self, entry: StoredEntry) -> None:
+        """Add the next entry to the tree."""
+        leaf, signed_size = leaf_hash(entry.canonical), self.signed.size if self.signed else -1
+        if leaf != entry.leaf:
+            self._note_leaf(entry.seq)
+        if self.of_leaves is not None and len(entry.leaf) == HASH_BYTES:
+            self.of_leaves.append(entry.leaf, signed_size)
+        self.of_entries.append(leaf, signed_size)
+        self.found.entries += 1
+
+    def compare(self, *, at_end: bool = False) -> None:
+        """Compare the tiles that were filled, and at the end those that are still open."""
+        for which, grown in enumerate((self.of_entries, self.of_leaves)):
+            if grown is None:
+                continue
+            made = grown.filled() | (grown.edges() if at_end else {})
+            with reading(self.engine) as conn:
+                self.wrong[which] |= {
+                    key: hashes for key, hashes in made.items() if _stored(conn, key)[: len(hashes)] != hashes
+                }
+            self.found.tiles += len(made) if which == 0 else 0
+
+    def chosen(self) -> dict[TileKey, bytes] | None:
+        """The tiles to write: of that tree which was signed. None if neither was."""
+        if self.signed is None or self.of_entries.signed_root == self.signed.root:
+            return self.wrong[0]
+        if self.of_leaves is not None and self.of_leaves.signed_root == self.signed.root:
+            return self.wrong[1]
+        return None
+
+    def _note_leaf(self, seq: int) -> None:
+        if self.of_leaves is None:
+            self.of_leaves = deepcopy(self.of_entries)
+            self.wrong[1] = dict(self.wrong[0])
+        self.found.bad_leaves += 1
+        if self.found.bad_leaves <= _MOST_NAMED:
+            self.found.first_bad_leaves.append(seq)
+
+
+def rebuild_tiles(
+    engine: Engine,
+    signed: SignedTree | None,
+    *,
+    page: int = _PAGE,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Rebuilding:
+    """Make every tile again from the entries, compare, and write those that differed.
+
+    A tile is written only if it belongs to a tree that was signed: the one of the entries or, where an entry's text
+    was changed, the one of the stored leaf hashes. If neither gives the signed root, nothing is written.
+
+    Args:
+        engine: the database, as a role that may write `audit_tiles` (RULES 24).
+        signed: the last tree that the signer remembers, outside of this database; None if nothing was signed yet.
+        page: how many entries are read at once.
+        progress: hears how many entries were compared.
+    """
+    with reading(engine) as conn:
+        size = tree_size(conn)
+    course = _Reading(engine, signed)
+    for entries in _pages(engine, size, page):
+        for entry in entries:
+            if entry.seq != course.found.entries:
+                course.found.missing = course.found.entries
+                break
+            course.take(entry)
+        course.compare()
+        progress(course.found.entries)
+        if course.found.missing is not None:
+            break
+    course.compare(at_end=course.found.missing is None)
+    return _finished(course)
+
+
+def _finished(course: _Reading) -> Rebuilding:
+    found, chosen = course.found, course.chosen()
+    surplus = {} if found.missing is not None else _surplus(course.engine)
+    if course.signed is not None:
+        found.is_signed = course.of_entries.signed_root == course.signed.root
+    differing = surplus | (course.wrong[0] if chosen is None else chosen)
+    found.bad_tiles = sorted(differing)
+    if chosen is not None and found.missing is None:
+        for key, hashes in sorted(differing.items()):
+            _mend(course.engine, key, hashes)
+        found.is_mended = bool(differing)
+    return found
+
+
+def _pages(engine: Engine, size: int, page: int) -> Iterator[list[StoredEntry]]:
+    after: int | None = None
+    while (after or 0) < size:
+        with reading(engine) as conn:
+            entries = [entry for entry in read_entries(conn, after, page) if entry.seq < size]
+        if not entries:
+            return
+        yield entries
+        after = entries[-1].seq
+
+
+def _surplus(engine: Engine) -> dict[TileKey, bytes]:
+    """Rows that say more than the log can have by now, and what may stay of them."""
+    query = select(audit_tiles.c.level, audit_tiles.c.tile, audit_tiles.c.hashes)
+    with reading(engine) as conn:
+        keys = conn.execute(select(audit_tiles.c.level, audit_tiles.c.tile)).all()
+    found: dict[TileKey, bytes] = {}
+    for level, tile in keys:
+        with reading(engine) as conn:
+            row = conn.execute(query.where(_is(level, tile))).one()
+            size = tree_size(conn)  # after the row, which may have grown meanwhile
+        width = max(0, min(TILE_WIDTH, (size >> _LEVELS * level) - tile * TILE_WIDTH)) if level > 0 else 0
+        if len(row.hashes) > width * HASH_BYTES:
+            found[level, tile] = bytes(row.hashes)[: width * HASH_BYTES]
+    return found
+
+
+def _mend(engine: Engine, key: TileKey, hashes: bytes) -> None:
+    """Write a tile; what a sequencer has added to it meanwhile stays."""
+    query = select(audit_tiles.c.hashes).where(_is(*key)).with_for_update()
+    with engine.begin() as conn:
+        row, size = conn.execute(query).first(), tree_size(conn)
+        if row is None:
+            conn.execute(insert(audit_tiles).values(level=key[0], tile=key[1], hashes=hashes))
+            return
+        width = max(0, min(TILE_WIDTH, (size >> _LEVELS * key[0]) - key[1] * TILE_WIDTH))
+        grown = bytes(row.hashes)[len(hashes) : width * HASH_BYTES]
+        conn.execute(update(audit_tiles).where(_is(*key)).values(hashes=hashes + grown))
+
+
+def _stored(conn: Connection, key: TileKey) -> bytes:
+    return bytes(conn.scalar(select(audit_tiles.c.hashes).where(_is(*key))) or b"")
+
+
+def _is(level: int, tile: int) -> ColumnElement[bool]:
+    return (audit_tiles.c.level == level) & (audit_tiles.c.tile == tile)

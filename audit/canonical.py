@@ -42,6 +42,8 @@ def parse(data: bytes) -> JsonValue:
         raise NotCanonical(f"not JSON in UTF-8: {_reason(error)}") from None
     if spelled != text:
         raise NotCanonical("JSON, but not in its canonical form (RFC 8785)")
+    if text.count("{") + text.count("[") > MAX_DEPTH:  # else it cannot be too deep, which is told much faster
+        _plain(value, MAX_DEPTH)
     return value
 
 

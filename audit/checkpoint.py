@@ -22,6 +22,7 @@ _MAX_NOTE_CHARACTERS = 1_000_000
 _MAX_SIGNATURES = 100
 _SIZE = re.compile(r"0|[1-9][0-9]{0,17}")
 _KEY_ID = re.compile(r"[0-9a-f]{8}")
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,7 @@ class NoteVerifier:
     def __init__(self, name: str, key: Ed25519PublicKey) -> None:
         self.name = checked_name(name)
         self._key = key
-        self._public = key.public_bytes(Encoding.Raw, PublicFormat.Raw)  # also by auditors' older cryptography
+        self._public = key.public_bytes(Encoding.Raw, PublicFormat.Raw)  # as auditors' older versions can
         self._key_id = key_id(name, ED25519, self._public)
 
     @classmethod
@@ -249,7 +250,7 @@ def _parse_signature(line: str) -> Signature:
 def _note_bytes(text: str) -> bytes:
     if len(text) > _MAX_NOTE_CHARACTERS:
         raise BadNote("the note is too long")
-    if any(character < " " and character != "\n" for character in text):
+    if _CONTROL.search(text):
         raise BadNote("a note holds no control characters but newlines")
     try:
         return text.encode()

@@ -43,7 +43,7 @@ class Conduct:
         time = str(members["time"])  # one spelling, so that texts compare as times do
         if time >= self._latest:
             self._latest = time
-        elif entry.time < read_time(self._latest) - _ALLOWED_LAG:
+        elif read_time(self._latest) - entry.time > _ALLOWED_LAG:
             self.laggards = self.laggards or Oddity(entry.seq)
             self.laggards.count += 1
         if members["event_type"] not in _KNOWN:

@@ -10,7 +10,7 @@ from audit.checkpoint import NoteVerifier, SignedTree, parse_checkpoint, parse_n
 from audit.errors import AuditError, Refuted
 from audit.examination import Examination
 from audit.held import opens
-from audit.log_keys import key_name, told
+from audit.log_keys import Change, key_name, told
 from audit.opening import OpenBundle
 from audit.progress import Progress
 from audit.quorum import Cosigned, Quorum
@@ -100,28 +100,40 @@ class Judge:
     def _judge_keys(self) -> None:
         """Which keys speak for the log, and whether everything that is held bears the signature of one."""
         keys, checkpoints = self._examination.keys, self._examination.checkpoints
-        followers = keys.followers(self._covers)
-        for key, change in followers:
-            if self._doubt is not None and opens(key, self._bundle.checkpoint):
-                self._doubt = None
-                self._accept(key)
-            elif self._signed_by == self._verifier.vkey:
-                self.remarks.append(
-                    f"the entry {change.seq} announces that {key.vkey} follows the key that you gave: "
-                    "keep it, for later bundles"
-                )
-        if self._doubt is not None:
-            raise Refuted(f"the checkpoint: {self._doubt}; no announcement leads to the key that signed it")
+        followers = keys.followers(self._reach)
+        self._judge_signer(followers)
         self._checks += told(followers)
         known = [self._verifier, *(key for key, _ in followers), *keys.predecessors()]
         self._checks += checkpoints.judge(known)
 
-    def _covers(self, key: NoteVerifier, seq: int) -> bool:
-        """Whether this key signed a beginning of the log that goes beyond an entry."""
-        if self._signed.size > seq and opens(key, self._bundle.checkpoint):
-            return True
-        held = self._examination.checkpoints.held
-        return any(one.tree.size > seq and one.is_beginning and opens(key, one.note) for one in held)
+    def _judge_signer(self, followers: Sequence[tuple[NoteVerifier, Change]]) -> None:
+        """The newest key must have signed the checkpoint: an older one alone may be in a thief's hands."""
+        newest = followers[-1][0] if followers else self._verifier
+        is_signed = opens(newest, self._bundle.checkpoint)
+        if self._doubt is not None and not is_signed:
+            raise Refuted(f"the checkpoint: {self._doubt}; no announcement leads to the key that signed it")
+        if not is_signed:
+            self._signed_by = None
+            raise Refuted(
+                f"the checkpoint: the entry {followers[-1][1].seq} announces that {key_name(newest.vkey)} took over, "
+                "which did not sign it: the older key that did may have been stolen"
+            )
+        if self._doubt is not None:
+            self._doubt = None
+            self._accept(newest)
+            return
+        self.remarks += [
+            f"the entry {change.seq} announces that {key.vkey} follows the key that you gave: "
+            "keep it, for later bundles"
+            for key, change in followers
+        ]
+
+    def _reach(self, key: NoteVerifier) -> int:
+        """How many entries the largest beginning of the log has that this key signed."""
+        beginnings = [one for one in self._examination.checkpoints.held if one.is_beginning]
+        notes = [(self._signed.size, self._bundle.checkpoint)]
+        notes += [(one.tree.size, one.note) for one in beginnings]
+        return max((size for size, note in notes if opens(key, note)), default=0)
 
     def _judge_witnesses(self, quorum: Quorum) -> None:
         candidates = [("the checkpoint", self._bundle.checkpoint, self._signed)]

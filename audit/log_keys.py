@@ -1,7 +1,7 @@
 """The keys that speak for a log: the one that was given, and those to which the log's own announcements lead from it.
 
-A new key is taken over from an entry that both keys signed (`audit.key_succession`), if a checkpoint that the old key
-signed covers it and is the beginning of this log.
+A new key is taken over from an entry that both keys signed (`audit.key_succession`), if checkpoints that both of them
+signed cover it and are beginnings of this log. From then on the old key speaks no more: it may have been stolen since.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from audit.entry import Entry
 from audit.errors import Refuted
 from audit.key_succession import Announcement, announced
 
-Covers: TypeAlias = Callable[[NoteVerifier, int], bool]
-"""Whether a key signed a beginning of this log that goes beyond a seq."""
+Reach: TypeAlias = Callable[[NoteVerifier], int]
+"""How many entries the largest beginning of this log has that a key signed; asked once of each, as it takes long."""
 
 _MAX_CHANGES = 1000
 
@@ -43,16 +43,22 @@ class LogKeys:
                 raise Refuted(f"it announces more than {_MAX_CHANGES} keys, as no log does", entry.seq)
             self.changes.append(Change(entry.seq, announcement))
 
-    def followers(self, covers: Covers) -> list[tuple[NoteVerifier, Change]]:
-        """The keys that took over from the given one, in order, each with the entry that says so."""
-        reached = {self.given.vkey: self.given}
-        found = []
+    def followers(self, reach: Reach) -> list[tuple[NoteVerifier, Change]]:
+        """The keys that took over, one from the other, from the given one, each with the entry that says so."""
+        newest, found = self.given, list[tuple[NoteVerifier, Change]]()
+        reaches: dict[str, int] = {}
+
+        def covers(key: NoteVerifier, seq: int) -> bool:
+            if key.vkey not in reaches:
+                reaches[key.vkey] = reach(key)
+            return reaches[key.vkey] > seq
+
         for change in self.changes:
-            old_vkey, new_vkey = change.announcement.old_vkey, change.announcement.new_vkey
-            old = reached.get(old_vkey)
-            if old is not None and new_vkey not in reached and covers(old, change.seq):
-                reached[new_vkey] = NoteVerifier.parse(new_vkey)
-                found.append((reached[new_vkey], change))
+            if change.announcement.old_vkey == newest.vkey and covers(newest, change.seq):
+                follower = NoteVerifier.parse(change.announcement.new_vkey)
+                if covers(follower, change.seq):
+                    newest = follower
+                    found.append((follower, change))
         return found
 
     def predecessors(self) -> list[NoteVerifier]:

@@ -28,6 +28,7 @@ _MAX_MEMBERS = 100
 _MAX_TEXT_BYTES = 1_000_000
 _MAX_ROTATION_BYTES = 50_000
 _READ_BYTES = 1 << 18
+_MAX_READ_BYTES = 1 << 20
 _ENCRYPTED = 0x1
 # OSError: a damaged offset makes zipfile seek before the file's beginning.
 _DAMAGE = (
@@ -65,7 +66,7 @@ class OpenBundle:
 @contextmanager
 def open_bundle(path: Path) -> Iterator[OpenBundle]:
     """Open a bundle; raises BadBundle if it is none, OSError if there is no such file."""
-    with path.open("rb") as file:
+    with _File(path) as file:
         with _guarded():
             archive = ZipFile(file)
         with archive:
@@ -77,6 +78,16 @@ def open_bundle(path: Path) -> Iterator[OpenBundle]:
                 rotations=_rotations(archive),
                 archive=archive,
             )
+
+
+class _File(io.FileIO):
+    """A file of which little is read at once: `zipfile` takes the whole list of members, however long, into memory."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """As ever, but what no bundle needs is refused."""
+        if size is not None and size > _MAX_READ_BYTES:
+            raise BadBundle("the bundle has more members than a bundle has")
+        return super().read(-1 if size is None else size)
 
 
 def rotation_name(number: int) -> str:
@@ -93,7 +104,7 @@ def _check_members(members: list[ZipInfo]) -> None:
     names = [member.filename for member in members]
     if len(names) > _MAX_MEMBERS:
         raise BadBundle("the bundle has more members than a bundle has")
-    if len(set(names)) != len(names):
+    if len(set(map(_extracted, names))) != len(names):
         raise BadBundle("the bundle has two members of one name, so that readers may see different ones")
     for name in (CHECKPOINT, ENTRIES):
         if name not in names:
@@ -101,6 +112,12 @@ def _check_members(members: list[ZipInfo]) -> None:
     for member in members:
         if member.flag_bits & _ENCRYPTED or member.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
             raise BadBundle("a member of the bundle is encrypted or compressed in an unknown way")
+
+
+def _extracted(name: str) -> str:
+    """Where a member lands when it is unpacked, also by careless tools and where `README` and `readme` are one file."""
+    parts = name.replace("\\", "/").casefold().split("/")
+    return "/".join(part for part in parts if part not in ("", ".", ".."))
 
 
 def _text(archive: ZipFile, name: str, most_bytes: int = _MAX_TEXT_BYTES) -> str:

@@ -36,7 +36,7 @@ class Receipt:
 
     def is_due(self, now: datetime) -> bool:
         """Whether the entry must be in the log by now."""
-        return now > self.received_at + self.max_delay
+        return now - self.received_at > self.max_delay
 
 
 @dataclass(frozen=True, slots=True)

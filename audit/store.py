@@ -232,4 +232,6 @@ _ENTRIES = select(audit_log.c.seq, audit_log.c.canonical, audit_log.c.leaf_hash)
 
 
 def _stored(row: Row[Any, Any, Any]) -> StoredEntry:
-    return StoredEntry(row.seq, row.canonical.encode(), bytes(row.leaf_hash))
+    canonical = row.canonical  # bytes where somebody wrote some into a text column of SQLite
+    data = canonical if isinstance(canonical, bytes) else canonical.encode()
+    return StoredEntry(row.seq, data, bytes(row.leaf_hash))

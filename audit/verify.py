@@ -86,17 +86,27 @@ def read_receipt(given: str) -> str:
     text = given if _is_receipt(given) else Path(given).read_text("utf-8")
     if not text.lstrip().startswith("{"):
         return text
-    answer = json.loads(text)
+    try:
+        answer = json.loads(text)
+    except RecursionError:
+        raise BadReceipt(f"{given} is nested too deep to be an answer that bears a receipt") from None
     if not isinstance(answer.get("receipt"), str):
         raise BadReceipt(f"{given} bears no receipt")
     return str(answer["receipt"])
 
 
 def read_witnesses(given: str) -> list[str]:
-    """The witness keys that an option names: one key, or a file with one on each line."""
+    """The witness keys that an option names: one key, or a file with one on each line.
+
+    Raises:
+        BadKey: the file holds none; without a word, nobody would be asked for.
+    """
     if given.count("+") >= 2 and not Path(given).is_file():
         return [given]
-    return Path(given).read_text("utf-8").split()
+    keys = Path(given).read_text("utf-8").split()
+    if not keys:
+        raise BadKey(f"{given} names no witness: one key on each line")
+    return keys
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -116,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (OSError, ValueError, BadKey, BadReceipt) as error:
         print(f"audit.verify: {error}", file=sys.stderr)
         return 2
-    print(json.dumps(verdict.public(), indent=2) if options.json else verdict.text())
+    print(json.dumps(verdict.public(), indent=2) if options.json else _shown(verdict.text()))
     return 0 if verdict.ok else 1
 
 
@@ -145,6 +155,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _read(path: Path | None) -> str | None:
     return path.read_text("utf-8") if path is not None else None
+
+
+def _shown(text: str) -> str:
+    """The text with a question mark for each letter that this terminal does not have."""
+    encoding = sys.stdout.encoding or "utf-8"
+    return text.encode(encoding, "replace").decode(encoding)
 
 
 def _is_receipt(text: str) -> bool:

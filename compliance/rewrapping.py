@@ -43,9 +43,8 @@ def rewrap(engine: Engine, master: MasterKey, progress: Callable[[int], None] = 
         for batch in _batches(engine, table, identity):
             changed += _rewrap(engine, master, table, batch)
             progress(len(batch))
-    if changed:
-        for table in IDENTITIES:
-            scrub(engine, table.name)
+    for table in IDENTITIES:
+        scrub(engine, table.name)  # also where nothing changed: a crash may have come just before
     return changed
 
 

@@ -45,13 +45,18 @@ class SigningKeys:
 
     def in_force(self, use: SigningUse) -> list[SigningKeyRow]:
         """The keys that sign now, the newest first; cheap: read once an epoch, and judged by the clock."""
-        begun = [row for row in self._cached(use) if row.awaits is None]
-        now = self._clock()
-        return begun[:1] + [row for row in begun[1:] if row.retires_at and row.retires_at > now]
+        return self.standing(use)[1]
 
     def waiting(self, use: SigningUse) -> SigningKeyRow | None:
         """The key that is prepared and has not begun; cheap."""
-        return next((row for row in self._cached(use) if row.awaits is not None), None)
+        return self.standing(use)[0]
+
+    def standing(self, use: SigningUse) -> tuple[SigningKeyRow | None, list[SigningKeyRow]]:
+        """The key that waits and those in force, as of one moment: one that begins is always either of them."""
+        rows, now = self._known.get(use, lambda: self.rows(use)), self._clock()
+        begun = [row for row in rows if row.awaits is None]
+        in_force = begun[:1] + [row for row in begun[1:] if row.retires_at and row.retires_at > now]
+        return next((row for row in rows if row.awaits is not None), None), in_force
 
     def rows(self, use: SigningUse) -> list[SigningKeyRow]:
         """Every key of this use, the newest first."""
@@ -122,8 +127,9 @@ class SigningKeys:
         held_at: str = "",
         awaits: str,
         retires_at: datetime | None,
+        instead_of: SigningKeyRow | None = None,
     ) -> SigningKeyRow:
-        """Commit the next key, which signs nothing until it begins; one that was prepared before gives way.
+        """Commit the next key, which signs nothing until it begins.
 
         Args:
             use: what it will sign.
@@ -132,13 +138,20 @@ class SigningKeys:
             held_at: where it is then.
             awaits: the id of the entry that will announce it.
             retires_at: until when the key before it signs too; None: not at all.
+            instead_of: one that was prepared before, and gives way.
+
+        Raises:
+            IntegrityError: another one was prepared meanwhile; nothing was written.
         """
         before = self.newest(use)
         if before is None:
             raise KeyMissing(f"there is no {use.value} key yet that another one could follow")
         made = self._values(use, before.generation + 1, private, public, held_at) | {"awaits": awaits}
         with self._engine.begin() as conn:
-            conn.execute(delete(signing_keys).where(_TABLE.use == use.value, _TABLE.awaits.is_not(None)))
+            if instead_of is not None:
+                conn.execute(
+                    delete(signing_keys).where(_TABLE.kid == instead_of.kid, _TABLE.awaits.is_not(None))
+                )
             conn.execute(insert(signing_keys).values(made))
             conn.execute(update(signing_keys).where(_TABLE.kid == before.kid).values(retires_at=retires_at))
         self._state.bump_epoch()
@@ -150,9 +163,6 @@ class SigningKeys:
         with self._engine.begin() as conn:
             conn.execute(begun.values(awaits=None))
         self._state.bump_epoch()
-
-    def _cached(self, use: SigningUse) -> list[SigningKeyRow]:
-        return self._known.get(use, lambda: self.rows(use))
 
     def _values(
         self, use: SigningUse, generation: int, private: Ed25519PrivateKey | None, public: bytes, held_at: str

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 
 from cryptography.exceptions import InvalidTag
@@ -20,6 +21,14 @@ KEY_BYTES = 32
 _NONCE_BYTES = 12
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """The keys with the epoch at which they were read: of one moment, so that threads which race never mix two."""
+
+    epoch: int | None
+    ciphers: Mapping[str, AESGCM]
+
+
 class MasterKey:
     """What opens the key store; it is kept apart from it.
 
@@ -29,7 +38,7 @@ class MasterKey:
         epoch: the number whose change says that they may have changed.
     """
 
-    __slots__ = ("_ciphers", "_epoch", "_read_again", "_read_at")
+    __slots__ = ("_epoch", "_known", "_read_again")
 
     def __init__(
         self,
@@ -38,17 +47,17 @@ class MasterKey:
         epoch: Callable[[], int] = lambda: 0,
     ) -> None:
         self._read_again, self._epoch = read_again, epoch
-        self._read_at = epoch()
-        self._ciphers = _ciphers(keys)
+        # `keys` may be older than this epoch: whoever can read them again does so before the first wrap.
+        self._known = _Known(None if read_again else epoch(), _ciphers(keys))
 
     @property
     def kids(self) -> tuple[str, ...]:
         """The names of the keys, the newest first; a name tells nothing of its key."""
-        return tuple(self._ciphers)
+        return tuple(self._known.ciphers)
 
     def wrap(self, secret: bytes, *row: str) -> bytes:
         """Encrypt a secret for the row that `row` names, under the key that is the newest now."""
-        if self._epoch() != self._read_at:
+        if self._epoch() != self._known.epoch:
             self.refresh()
         nonce = os.urandom(_NONCE_BYTES)
         return nonce + self._newest.encrypt(nonce, secret, _identity(row))
@@ -72,16 +81,15 @@ class MasterKey:
     def refresh(self) -> None:
         """Read the keys again."""
         if self._read_again is not None:
-            epoch = self._epoch()
-            self._ciphers = _ciphers(self._read_again())
-            self._read_at = epoch
+            epoch = self._epoch()  # first: keys that change meanwhile are read once more
+            self._known = _Known(epoch, _ciphers(self._read_again()))
 
     @property
     def _newest(self) -> AESGCM:
-        return next(iter(self._ciphers.values()))
+        return next(iter(self._known.ciphers.values()))
 
     def _opened(self, wrapped: bytes, row: tuple[str, ...]) -> bytes | None:
-        found = (_decrypted(cipher, wrapped, row) for cipher in self._ciphers.values())
+        found = (_decrypted(cipher, wrapped, row) for cipher in self._known.ciphers.values())
         return next((secret for secret in found if secret is not None), None)
 
 

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 
 from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
 
 from audit.canonical import JsonValue
 from audit.checkpoint import NoteKey, NoteSigner
@@ -149,7 +150,20 @@ def _announce(
         told |= {"old_vkey": old_vkey, "new_vkey": new_vkey, "both_until": written_time(both_until)}
         told |= {"statement": statement(both, both_until)}
     entry = services.trail.draft(EventType.KEYS_ROTATED, details=told)
-    row = signing.prepare(use, private, public=public, held_at=place, awaits=entry.id, retires_at=both_until)
+    try:
+        row = signing.prepare(
+            use,
+            private,
+            public=public,
+            held_at=place,
+            awaits=entry.id,
+            retires_at=both_until,
+            instead_of=unsaid,
+        )
+    except IntegrityError:
+        raise ConfigError(
+            "another command rotates this key at this moment: see `fl-gateway keys list`"
+        ) from None
     services.crash("keys.prepared")
     _write(services, entry)
     services.crash("keys.announced")

@@ -78,8 +78,8 @@ class LogKeys:
             KmsAway: a key is in KMS, which does not answer.
             ConfigError: a key's file cannot be used.
         """
-        rows = self._signing.in_force(USE) or [self.first()]
-        next_one = self._signing.waiting(USE)
+        next_one, rows = self._signing.standing(USE)
+        rows = rows or [self.first()]
         if next_one is not None and self._is_within(next_one.awaits or "", size):
             rows = [next_one, *rows]
         self._remark_other(rows[0])

@@ -36,7 +36,7 @@ class Standing:
     """What any process can tell about a sink.
 
     Args:
-        down_since: None while it takes events.
+        down_since: since when the outage lasts that the log is told; None while there is none.
         failures: how many tries in a row have failed.
         problem: why the last one did that failed.
         answer: on what it rests that the last batch was taken.
@@ -53,7 +53,7 @@ class Standing:
     @property
     def state(self) -> str:
         """`up`; `down` after a failure; `open` once the breaker lets single events through alone."""
-        if self.down_since is None:
+        if self.down_since is None and not self.failures:
             return "up"
         return "open" if is_open(self.failures) else "down"
 
@@ -92,7 +92,7 @@ def note_taken(
     values: dict[str, Any] = {"seq": after.seq, "sent_seq": after.sent_seq}
     if delivery.answer:
         values |= {"answer": delivery.answer[:_LONGEST_TEXT]}
-    if before.down_since is not None:
+    if before.state != "up":
         values |= {"down_since": None, "failures": None}
     try:
         with engine.begin() as conn:
@@ -108,24 +108,24 @@ def note_taken(
 
 
 def note_down(
-    engine: Engine, sink: str, before: Standing, failures: int, why: str, now: datetime, entry: Draft | None
+    engine: Engine, sink: str, failures: int, why: str, now: datetime, *, begins: bool, entry: Draft | None
 ) -> None:
-    """Keep why a try failed; where it is the first, the outage begins and the log is told.
+    """Keep why a try failed; where an outage begins by it, the log is told.
 
     Args:
         engine: the main database.
         sink: its name.
-        before: what was read before the try.
         failures: how many have failed in a row, this one included.
         why: in our words.
         now: the time.
-        entry: what the log is told when the outage begins; None if it is known already, or nobody is told.
+        begins: whether an outage begins, unless another forwarder has noted it meanwhile.
+        entry: what the log is told then; None if nobody is told.
     """
     values: dict[str, Any] = {"failures": failures, "problem": why[:_LONGEST_TEXT]}
     try:
         with engine.begin() as conn:
             found = conn.execute(_of(sink).with_for_update()).first()
-            if before.down_since is None and (found is None or found.down_since is None):
+            if begins and (found is None or found.down_since is None):
                 values |= {"down_since": now}
                 stage(conn, *([entry] if entry else []))
             if found is None:

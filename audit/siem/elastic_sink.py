@@ -62,8 +62,9 @@ class ElasticSink:
             raise self._down(f"it put off {len(again)} of {len(events)} events ({again[0]})", answer)
         told = zip(events, verdicts, strict=True)
         refused = [(event, verdict) for event, verdict in told if verdict[0] not in _DONE]
-        if len(refused) == len(events) and all(status in _OF_THE_SINK for status, _ in verdicts):
-            raise self._down(f"it refused every event ({_told(verdicts[0])})", answer)
+        of_the_sink = [verdict for verdict in verdicts if verdict[0] in _OF_THE_SINK]
+        if of_the_sink and len(refused) == len(events):
+            raise self._down(f"it refused every event ({_told(of_the_sink[0])})", answer)
         return Delivery(ANSWER, tuple(Refusal(event, _told(verdict)) for event, verdict in refused))
 
     def _action(self, event: SiemEvent) -> bytes:

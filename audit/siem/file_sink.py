@@ -22,6 +22,7 @@ class FileSink:
 
     def __init__(self, path: str | Path, *, form: Format = FORMATS["raw"]) -> None:
         self._path, self._form = Path(path), form
+        self._named = (0, 0)  # the file whose name is on disk, by device and inode
 
     def deliver(self, events: Sequence[SiemEvent]) -> Delivery:
         """Append the batch and wait until it is on disk."""
@@ -45,7 +46,6 @@ class FileSink:
         return SinkDown(f"file:{self._path}", error.strerror or "it cannot be written")
 
     def _append(self, lines: bytes) -> None:
-        is_new = not self._path.exists()
         with os.fdopen(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o640), "r+b", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # a half-written line of another forwarder is not torn
             _cut_torn_line(file)
@@ -53,8 +53,10 @@ class FileSink:
             while rest:
                 rest = rest[file.write(rest) :]
             os.fsync(file.fileno())
-        if is_new:
+            status = os.fstat(file.fileno())
+        if self._named != (status.st_dev, status.st_ino):  # also one that a killed process made, or log rotation
             _sync_folder(self._path.parent)
+            self._named = (status.st_dev, status.st_ino)
 
 
 def _cut_torn_line(file: BinaryIO) -> None:

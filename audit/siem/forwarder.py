@@ -33,6 +33,7 @@ from audit.vocabulary import EventType
 log = logging.getLogger(__name__)
 BATCH = 500
 BATCH_BYTES = 512 << 10
+_TELLINGS = (EventType.SIEM_DOWN, EventType.SIEM_UP, EventType.SIEM_REFUSED)
 
 Drafting = Callable[[EventType, Mapping[str, JsonValue]], Draft]
 """Seals an entry about a sink, with these details; it is called outside of any transaction."""
@@ -82,11 +83,11 @@ class Forwarder:
             if not entries:
                 return 0
             lag = tree_size(conn) - 1 - standing.cursor.seq
+        events = rendered(entries, standing.cursor.sent_seq, self._pseudonym, self._clock())
         try:
-            events = rendered(entries, standing.cursor.sent_seq, self._pseudonym, self._clock())
             delivery = deliver(self._sink, self._name, events)
         except SinkDown as down:
-            self._note_down(standing, down, lag)
+            self._note_down(standing, events, down, lag)
             raise
         self._crash("forwarder.batch")
         self._note_taken(standing, events, delivery, lag)
@@ -113,14 +114,16 @@ class Forwarder:
         finally:
             self._sink.close()
 
-    def _note_down(self, standing: Standing, down: SinkDown, lag: int) -> None:
+    def _note_down(self, standing: Standing, events: Sequence[SiemEvent], down: SinkDown, lag: int) -> None:
+        """Where nothing but tellings waits, no outage begins: one that fails now and then would feed itself."""
         self._pause_s = self._breaker.failed(down.retry_after_s)
+        begins = standing.down_since is None and not all(map(_is_telling, events))
         entry = None
-        if self._draft and standing.down_since is None:
+        if self._draft and begins:
             about = self._about(standing, lag)
             entry = self._draft(EventType.SIEM_DOWN, {**about, "reason": down.why})
         failures, now = self._breaker.failures, self._clock()
-        note_down(self._engine, self._name, standing, failures, down.why, now, entry)
+        note_down(self._engine, self._name, failures, down.why, now, begins=begins, entry=entry)
 
     def _note_taken(self, standing: Standing, events: list[SiemEvent], delivery: Delivery, lag: int) -> None:
         entries = []
@@ -143,6 +146,10 @@ class Forwarder:
         seqs = [refusal.event.seq for refusal in told]
         about: dict[str, JsonValue] = {"sink": self._name, "count": len(told), "reason": told[0].reason}
         return {**about, "seq": min(seqs), "last_seq": max(seqs)}
+
+
+def _is_telling(event: SiemEvent) -> bool:
+    return event.text("event_type") in _TELLINGS
 
 
 def next_entries(conn: Connection, after: int, limit: int) -> list[StoredEntry]:

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 _EVENTS, _ACKS, _HEALTH = (f"/services/collector/{name}" for name in ("event", "ack", "health"))
 _JSON = "application/json"
 _FIRST_LOOK_S, _LONGEST_LOOK_S = 0.05, 2.0
-_ACK_IS_DISABLED = 14
+_SUCCESS, _ACK_IS_DISABLED = 0, 14
 _OF_AN_EVENT = {
     5: "no data",
     6: "invalid data format",
@@ -112,9 +112,11 @@ class HecSink:
 
     def _attempt(self, events: Sequence[SiemEvent]) -> Delivery | Unfit:
         answer = self._post(_EVENTS, b"\n".join(map(self._wrapped, events)))
-        if answer.status == 200:
-            return Delivery(self._confirmed(answer))
         code = answer.content.get("code")
+        if answer.status == 200:
+            if type(code) is not int or code != _SUCCESS:
+                raise SinkDown(self._endpoint.name, "it answered 200 without the word of a collector")
+            return Delivery(self._confirmed(answer))
         if answer.status == 413:
             return Unfit("413 too large")
         if answer.status == 400 and code in _OF_AN_EVENT:

@@ -143,7 +143,7 @@ def _retry_after_s(headers: httpx.Headers) -> float | None:
         return float(said)
     try:
         until, now = parsedate_to_datetime(said), parsedate_to_datetime(headers.get("Date", ""))
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     wait_s = (
         until.replace(tzinfo=until.tzinfo or UTC) - now.replace(tzinfo=now.tzinfo or UTC)

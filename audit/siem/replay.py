@@ -13,15 +13,18 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, func, select
 
 from audit.canonical import JsonValue
-from audit.entry import Outcome, time_text
+from audit.entry import MAX_ENTRY_BYTES, Outcome, time_text
 from audit.reading import reading
 from audit.siem.dead_letters import add_dead_letters, drop_dead_letters, read_dead_letters
 from audit.siem.event import Pseudonym, SiemEvent, render
-from audit.siem.forwarder import BATCH, deliver, next_entries, rendered
+from audit.siem.forwarder import BATCH, BATCH_BYTES, deliver, next_entries, rendered
 from audit.siem.sink import Delivery
 from audit.siem.sinks import NamedSink
 from audit.store import entry_at
 from audit.tables import audit_log
+
+_LETTERS = BATCH_BYTES // MAX_ENTRY_BYTES
+"""How many dead letters go at once: the largest entries that there can be make no larger batch than others."""
 
 TEST_EVENT = "siem.test"
 """The event type of a test event; no entry of the log bears it."""
@@ -69,16 +72,18 @@ def retry_dead_letters(
     after = -1
     while True:
         with reading(engine) as conn:
-            letters = read_dead_letters(conn, named.name, after=after, limit=BATCH)
+            letters = read_dead_letters(conn, named.name, after=after, limit=_LETTERS)
             stored = [
                 (one, _place_before(conn, letter.seq))
                 for letter in letters
                 if (one := entry_at(conn, letter.seq))
             ]
-        if not stored:
+        if not letters:
             return
-        yield _delivered(engine, named, [render(one, before, pseudonym, now) for one, before in stored], now)
         after = letters[-1].seq
+        if stored:
+            again = [render(one, before, pseudonym, now) for one, before in stored]
+            yield _delivered(engine, named, again, now)
 
 
 def trial_event(entry_id: UUID, now: datetime) -> SiemEvent:

@@ -59,6 +59,7 @@ class Publisher:
         self._engine, self._target, self._origin, self._signed = engine, target, origin, signed
         self._quorum, self._step = quorum, step
         self._held: tuple[SignedTree, str] | None = None
+        self._shown = 0  # how many entries the checkpoint there covers: readers must never see it shrink
         self.is_behind = False  # whether the last run left a checkpoint that may be published
 
     def forget(self) -> None:
@@ -69,7 +70,7 @@ class Publisher:
         """Publish one more checkpoint; says how many entries it added.
 
         Args:
-            is_over: whether to leave off before the next tile; the next run begins there again.
+            is_over: whether to leave off before the next object; the next run begins there again.
 
         Raises:
             TargetForeign: what lies there is no beginning of this log.
@@ -90,7 +91,11 @@ class Publisher:
             if is_over():
                 return 0
             self._target.write(tile.path, made)
-        self._target.write(CHECKPOINT, found.note.encode())
+        if is_over():
+            return 0
+        if new.size >= self._shown:
+            self._target.write(CHECKPOINT, found.note.encode())
+            self._shown = new.size
         self._held = new, found.note
         self.is_behind = shown is not None and found.size < shown.size
         return found.size - tree.size
@@ -123,6 +128,7 @@ class Publisher:
         with reading(self._engine) as conn:
             insist_beginning(conn, tree, self._origin)
             edges = [(tile, content(conn, tile, tree.size)) for tile in _edges(tree.size)]
+        self._shown = tree.size
         for tile, expected in edges:
             found = self._target.read(tile.path)
             if found is None:

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, insert, select, update
 from audit.checkpoint import SignedTree
 from audit.merkle import HASH_BYTES, CompactRange, leaf_hash
 from audit.reading import reading
-from audit.store import StoredEntry, read_entries, tree_size
+from audit.store import StoredCheckpoint, StoredEntry, newest_checkpoint, read_entries, tree_size
 from audit.tables import audit_tiles
 from audit.tree import TILE_WIDTH, TileKey
 
@@ -86,7 +86,7 @@ class _Grown:
 class _Reading:
     """One pass over the log: the tree of the entries and, once they part, the tree of the stored leaf hashes."""
 
-    def __init__(self, engine: Engine, signed: SignedTree | None) -> None:
+    def __init__(self, engine: Engine, signed: SignedTree | StoredCheckpoint | None) -> None:
         self.engine, self.signed = engine, signed
         self.found = Rebuilding()
         self.of_entries = _Grown()
@@ -146,13 +146,15 @@ def rebuild_tiles(
 
     Args:
         engine: the database, as a role that may write `audit_tiles` (RULES 24).
-        signed: the last tree that the signer remembers, outside of this database; None if nothing was signed yet.
+        signed: the last tree that the signer remembers, outside of this database; None if it remembers none: then
+            the newest checkpoint in the database counts, if there is one.
         page: how many entries are read at once.
         progress: hears how many entries were compared.
     """
     with reading(engine) as conn:
         size = tree_size(conn)
-    course = _Reading(engine, signed)
+        published = newest_checkpoint(conn, cosigned=False)
+    course = _Reading(engine, signed or published)
     for entries in _pages(engine, size, page):
         for entry in entries:
             if entry.seq != course.found.entries:

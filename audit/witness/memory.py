@@ -20,7 +20,7 @@ from audit.merkle import EMPTY_ROOT
 from audit.witness.errors import MemoryLost, MemoryUnusable, SizeConflict
 
 _PATIENCE_S = 10.0
-_MOST_REFUSED = 1000  # of one log; whoever has its key could write more and more
+_MOST_REFUSED = 1000  # of one log and kind: what anybody can send must leave room for what proves a fork
 _SCHEMA = """
 CREATE TABLE witness (name TEXT NOT NULL);
 CREATE TABLE logs (
@@ -112,7 +112,8 @@ class Memory:
         """Keep a checkpoint that its log signed although it does not continue the last one, with that one."""
         with self._opened() as db:
             db.execute("BEGIN IMMEDIATE")
-            (kept,) = db.execute("SELECT count(*) FROM refused WHERE origin = ?", (tree.origin,)).fetchone()
+            count = "SELECT count(*) FROM refused WHERE origin = ? AND why = ?"
+            (kept,) = db.execute(count, (tree.origin, why)).fetchone()
             cosigned = db.execute("SELECT note FROM logs WHERE origin = ?", (tree.origin,)).fetchone()
             if kept < _MOST_REFUSED and cosigned:
                 at = int(now.timestamp())

@@ -7,6 +7,7 @@ connection while it waits, and ends after ten minutes, so that the client comes 
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -37,6 +38,7 @@ _BATCH = 200
 _LOOK_S = 0.25
 _EARLIER_ENDS_S = 1.0
 _LAST_PLACE = 1 << 53
+_PLACE = re.compile(r"[0-9]{1,16}")
 _BEGINNING = b": the log, entry by entry\nretry: 1000\n\n"
 _HEARTBEAT = b": still there\n\n"
 
@@ -49,6 +51,7 @@ class Streams:
         places: how many there may be beside other long polls, of whose places each takes one too.
         longest_s: a stream ends after this time.
         heartbeat_s: so often it sends something, which shows a client that went away.
+        unread_s: so long a piece may take; who stops reading comes again for the rest.
         is_ending: whether the server is about to stop.
         newest: a client's newer stream ends its earlier one, whose connection may be gone.
     """
@@ -56,6 +59,7 @@ class Streams:
     places: threading.BoundedSemaphore
     longest_s: float = 600.0
     heartbeat_s: float = 10.0
+    unread_s: float = 30.0
     is_ending: threading.Event = field(default_factory=threading.Event)
     newest: NewestPolls = field(default_factory=NewestPolls)
 
@@ -83,11 +87,21 @@ def show_stream() -> Response:
         is_over = held.enter_context(rules.newest.begin(client_id))
         for places in (rules.places, current_app.extensions[POLLS]):
             held.enter_context(_place_in(places, patience_s))
+        _limit_writes(rules.unread_s)
         ends = _Ends(time.monotonic() + rules.longest_s, rules.is_ending, is_over, still_admitted(READERS))
         events = _events(current_services(), ends, after, rules.heartbeat_s)
         answer = Response(events, mimetype=Media.EVENTS.value, headers={"X-Accel-Buffering": "no"})
         answer.call_on_close(held.pop_all().close)
     return answer
+
+
+def _limit_writes(limit_s: float) -> None:
+    """Gunicorn waits for ever for a peer that takes nothing, which would keep its place and outlive its token."""
+    connection = request.environ.get(
+        "gunicorn.socket"
+    )  # granian stands behind nginx, which lets go of such a peer
+    if connection is not None:
+        connection.settimeout(limit_s)  # gunicorn takes it back for the next request
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +163,7 @@ def _place_asked() -> int:
     if not last:
         after = number_asked("after", None)
         return -1 if after is None else after
-    if not (last.isascii() and last.isdigit() and int(last[:20]) <= _LAST_PLACE):
+    if not (_PLACE.fullmatch(last) and int(last) <= _LAST_PLACE):
         raise ValidationFailed([{"pointer": "Last-Event-ID", "detail": "must be the seq of an entry"}])
     return int(last)
 

@@ -44,8 +44,9 @@ def status(*, as_json: bool) -> None:
         click.echo(json.dumps(told))
         return
     for one in told:
-        since = f" since {one['down_since']} ({one['problem']})" if one["down_since"] else ""
-        click.echo(f"{one['sink']}: {one['state']}{since}")
+        since = f" since {one['down_since']}" if one["down_since"] else ""
+        why = f" ({one['problem']})" if one["problem"] else ""
+        click.echo(f"{one['sink']}: {one['state']}{since}{why}")
         click.echo(
             f"  at entry {one['seq']}, {one['lag_entries']} behind, {one['dead_letters']} refused for good"
         )
@@ -129,7 +130,7 @@ def _standing(services: Services, named: NamedSink) -> dict[str, Any]:
         "state": standing.state,
         "down_since": down.isoformat() if down else None,
         "failures": standing.failures,
-        "problem": standing.problem if down else "",
+        "problem": "" if standing.state == "up" else standing.problem,
         "seq": standing.cursor.seq,
         "lag_entries": max(0, size - 1 - standing.cursor.seq),
         "dead_letters": refused,

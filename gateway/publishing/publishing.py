@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import traceback
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -50,10 +51,10 @@ class Publishing:
 
     def _step(self, stop: threading.Event) -> bool:
         """Publish one checkpoint, and say whether more is waiting to be made up for."""
-        if not self._lead.leads():
-            self._is_ready = False
-            return False
         try:
+            if not self._lead.leads():
+                self._is_ready = False
+                return False
             added = self._publish(stop)
         except AuditError as error:
             self._stumble(logging.CRITICAL, f"the log is not published: {error}", _LONGEST_PAUSE_S)
@@ -65,6 +66,10 @@ class Publishing:
         except (OSError, StorageFull) as error:
             said = getattr(error, "strerror", None) or str(error)
             self._stumble(logging.WARNING, f"the log is not published: {said}")
+        except Exception as error:  # noqa: BLE001 - whatever it is, the thread must not end unheard
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            said = f"unforeseen {type(error).__name__} at {place.filename}:{place.lineno}"
+            self._stumble(logging.ERROR, f"the log is not published: {said}")
         else:
             self._recover()
             return added > 0 and self._publisher.is_behind
@@ -75,7 +80,7 @@ class Publishing:
             self._publisher.forget()
             self._target.prepare()
             self._is_ready = True
-        return self._publisher.run_once(is_over=stop.is_set)
+        return self._publisher.run_once(is_over=lambda: stop.is_set() or not self._lead.leads())
 
     def _stumble(self, level: int, said: str, pause_s: float | None = None) -> None:
         self._is_ready = False

@@ -109,7 +109,8 @@ class FolderTarget:
             return
         if folder != self._folder:
             self._make(folder.parent)
-        folder.mkdir(mode=0o755, exist_ok=True, parents=folder == self._folder)
+        folder.mkdir(exist_ok=True, parents=folder == self._folder)
+        folder.chmod(0o755)  # whatever the umask
         sync_directory(folder.parent)
 
 
@@ -150,7 +151,7 @@ class BucketTarget:
             Key=self._prefix + path,
             Body=content,
             ContentType=CHECKPOINT_TYPE if is_checkpoint else TILE_TYPE,
-            CacheControl=NEVER if is_checkpoint else f"public, {FOREVER}",
+            CacheControl=NEVER if is_checkpoint else FOREVER,  # `public` would share what took rights to read
             ChecksumSHA256=b64encode(sha256(content).digest()).decode(),
         )
 

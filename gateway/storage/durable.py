@@ -29,6 +29,7 @@ def replace_file(path: Path, content: bytes, *, mode: int = 0o600, aside_in: Pat
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, mode)  # whatever the umask
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from typing import BinaryIO
 
 from gateway.config import Config
 from gateway.errors import ConfigError
@@ -106,6 +107,7 @@ class _InFile:
 
     def __init__(self, path: Path, make: Callable[[], str], read: Callable[[str], bytes]) -> None:
         self._path, self._make, self._read = path, make, read
+        self._known: list[bytes] = []
 
     @property
     def is_there(self) -> bool:
@@ -113,26 +115,48 @@ class _InFile:
 
     def load(self) -> list[bytes]:
         if not self._path.exists():
+            if self._known:
+                return (
+                    self._known
+                )  # taken away while this runs: what a new key wrapped, the old file would not open
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._make_once()
         if self._path.stat().st_mode & 0o077:
             raise ConfigError(f"{self._path} can be read by others: chmod 600 it")
-        return [self._read(line) for line in self._lines()]
+        self._known = [self._read(line) for line in self._lines()]
+        return self._known
 
     def add(self) -> None:
-        replace_file(self._path, "\n".join([self._make(), *self._lines()]).encode())
+        self._write([self._make(), *self._lines()])
 
     def drop(self) -> None:
-        replace_file(self._path, self._lines()[0].encode())
+        self._write(self._lines()[:1])
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        with self._path.with_name(f"{self._path.name}.lock").open("wb") as lock:
+        with self._open_lock() as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise ConfigError("another command rotates the master key now: wait for it") from None
             yield
+
+    def _open_lock(self) -> BinaryIO:
+        try:
+            return self._path.with_name(f"{self._path.name}.lock").open("wb")
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def _write(self, lines: list[str]) -> None:
+        try:
+            replace_file(self._path, "\n".join(lines).encode())
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def _unwritable(self, error: OSError) -> ConfigError:
+        return ConfigError(
+            f"{self._path} cannot be written ({error.strerror}): the keys in it stay as they are"
+        )
 
     def _lines(self) -> list[str]:
         try:

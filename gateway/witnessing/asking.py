@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import ssl
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,12 +24,13 @@ from audit.store import StoredCheckpoint, add_cosignature, last_cosigned, newest
 from audit.tree import consistency
 from audit.witness.submission import PATH, Submission
 from gateway.witnessing.addresses import WitnessAddress
+from gateway.witnessing.cutting import Cutter
 
 TIMEOUT_S = 5.0
 _ANSWER_S = 15.0  # the answer as a whole
 _MOST_BYTES = 64 << 10
 _TRIES = 4  # another gateway may ask at the same time
-_SIZE = re.compile(r"(0|[1-9][0-9]{0,17})\n?")
+_SIZE = re.compile(r"(0|[1-9][0-9]{0,14})\n?")  # no log has more, and no entry can hold a longer number
 
 
 class Standing(StrEnum):
@@ -84,6 +84,7 @@ class Asker:
                 "Accept-Encoding": "identity",
             },
         )
+        self._cutter = Cutter()
         self._cosigned: int | None = None
         self._has_asked = False
 
@@ -110,11 +111,12 @@ class Asker:
     def knock(self) -> Finding | None:
         """Whether the witness is there and follows this log: None if so.
 
-        It is sent what it must refuse, an old size beyond the checkpoint, so that it cosigns nothing.
+        It is sent what it must refuse, an old size beyond the checkpoint, so that it cosigns nothing; a witness that
+        compares with what it knows first answers 409.
         """
         newest = self._newest() or StoredCheckpoint(0, b"", "")
         status, text = self._send(Submission(newest.size + 1, (), newest.note))
-        return None if status == 400 else _finding(status, text, newest, newest.size)
+        return None if status in (400, 409) else _finding(status, text, newest, newest.size)
 
     def close(self) -> None:
         """Close its connections."""
@@ -136,17 +138,21 @@ class Asker:
 
     def _send(self, submission: Submission) -> tuple[int, str]:
         """The status and the body of the answer; status 0 and the kind of trouble if there is none."""
-        until_s = time.monotonic() + _ANSWER_S
+        url, heard = self._witness.url + PATH, {"trace": self._cutter.hear}
         try:
-            with self._client.stream("POST", self._witness.url + PATH, content=submission.body()) as answer:
+            with (
+                self._cutter.within(_ANSWER_S),
+                self._client.stream("POST", url, content=submission.body(), extensions=heard) as answer,
+            ):
                 body = b""
                 for part in answer.iter_raw():  # as it came: nothing small grows large here
                     body += part
-                    if len(body) > _MOST_BYTES or time.monotonic() > until_s:
+                    if len(body) > _MOST_BYTES:
                         return 0, "its answer has no end"
                 return answer.status_code, body.decode("utf-8", "replace")
         except httpx.HTTPError as error:
-            return 0, f"it does not answer ({type(error).__name__})"
+            late = "in time" if self._cutter.is_late else f"({type(error).__name__})"
+            return 0, f"it does not answer {late}"
 
     def _kept(self, newest: StoredCheckpoint, text: str) -> Finding:
         try:
@@ -169,7 +175,7 @@ def _known_size(status: int, text: str) -> int | None:
 
 def _finding(status: int, text: str, newest: StoredCheckpoint, old: int) -> Finding:
     match status:
-        case 409 if _known_size(status, text) is not None:
+        case 409 if old == newest.size:  # what it knows is told for another old size alone
             return _refused("it cosigned another tree of this size", newest, old)
         case 422:
             return _refused("this log is no continuation of the tree that it cosigned", newest, old)

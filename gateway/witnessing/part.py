@@ -76,8 +76,7 @@ class Companion:
         self.pause_s = doubled * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
 
     def _tell(self, found: Finding) -> None:
-        before, self._last = self._last, found
-        name = self._witness.name
+        before, name = self._last, self._witness.name
         if found.standing is Standing.REFUSED:
             log.critical(
                 "the witness %s REFUSES this log: %s (we have %s entries, it knows %s)",
@@ -94,6 +93,7 @@ class Companion:
             log.warning("the witness %s cosigns again", name)
         else:
             log.warning("the witness %s does not cosign: %s", name, found.reason)
+        self._last = found  # an entry that could not be written is written the next time
 
     def _note(self, found: Finding) -> None:
         trail = self._services.trail

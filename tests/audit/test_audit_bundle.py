@@ -125,6 +125,18 @@ def test_a_bundle_tells_of_each_change_of_the_log_s_key(log: Logbook, tmp_path: 
         assert verdict.signed_by == both.vkey
 
 
+def test_a_rewritten_announcement_is_exported_as_it_stands(sqlite_log: Logbook, tmp_path: Path) -> None:
+    """The export judges nothing: the auditor gets the bundle, and the verifier finds what was done to the entry."""
+    sqlite_log.grow(2)
+    sqlite_log.tamper(
+        "UPDATE audit_log SET event_type = 'keys.rotated', canonical = 'no entry' WHERE seq = 1"
+    )
+
+    bundle = sqlite_log.bundle(tmp_path / "b.zip")
+
+    assert not verify_bundle(bundle).ok
+
+
 def test_equal_logs_give_equal_bytes(sqlite_log: Logbook, tmp_path: Path) -> None:
     """Two auditors can compare their bundles by hash."""
     sqlite_log.grow(3)

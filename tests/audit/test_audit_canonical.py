@@ -91,6 +91,8 @@ def test_what_json_cannot_say_exactly_is_refused(value: Any) -> None:
         "{}".encode("utf-16"),
         b"[" * 60_000,
         b'{"a":' * 9_000,
+        b"[" * 65 + b"]" * 65,
+        b'{"a":' * 65 + b"1" + b"}" * 65,
     ],
 )
 def test_bytes_that_are_not_canonical_are_refused(data: bytes) -> None:
@@ -107,6 +109,12 @@ def test_no_bytes_make_the_parser_stumble(data: bytes) -> None:
     except NotCanonical:
         return
     assert canonical(value) == data
+
+
+@pytest.mark.parametrize("data", [b"[" * 64 + b"]" * 64, b"[" + b"[],{}," * 999 + b'"[{"]'])
+def test_how_deep_a_value_may_be_is_the_same_when_it_is_read_and_when_it_is_written(data: bytes) -> None:
+    """Sixty-four levels, whatever the interpreter could do; brackets beside each other and in texts do not count."""
+    assert canonical(parse(data)) == data
 
 
 def test_a_value_nested_too_deep_is_refused() -> None:

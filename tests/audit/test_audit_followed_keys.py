@@ -13,11 +13,12 @@ from services.clock import FixedClock
 
 from audit.bundle import write_entries
 from audit.canonical import JsonValue
-from audit.checkpoint import NoteSigner
+from audit.checkpoint import NoteSigner, NoteVerifier
 from audit.draft import Personal, draft
 from audit.entry import Entry, place
 from audit.events import EventType
 from audit.key_succession import statement, written_time
+from audit.log_keys import LogKeys
 from audit.merkle import CompactRange
 from audit.proof import Proof
 from audit.verdict import Verdict
@@ -179,6 +180,48 @@ def test_a_key_that_was_not_rightly_announced_is_refused(tmp_path: Path, attack:
     assert "checkpoint" in (verdict.problem or "")
 
 
+STOLEN: dict[str, tuple[Sequence[NoteSigner], str]] = {
+    "the stolen key alone": ([ONE], ONE.vkey),
+    "a key that the stolen one announces": ([both(3, 0)], ONE.vkey),
+    "that key alone, in the end": ([both(3, 0), OTHER], ONE.vkey),
+    "the key between": ([TWO], TWO.vkey),
+}
+
+
+@pytest.mark.parametrize(("thief", "vkey"), STOLEN.values(), ids=STOLEN.keys())
+def test_who_stole_an_old_key_leads_nobody_away_who_keeps_a_newer_checkpoint(
+    tmp_path: Path, thief: Sequence[NoteSigner], vkey: str
+) -> None:
+    """The kept tree holds the announcement of the key that took over: from there on the old one speaks no more."""
+    kept = {ONE.vkey: 8, TWO.vkey: 14}[vkey]
+    forged = chained([*TWICE[:kept], announcement(0, 3), *log()[:3]])
+    since = signed(TWICE[:kept], both(1, 0) if vkey == ONE.vkey else both(2, 1))
+    rotations = [signed(forged[: kept + 1], signer) for signer in thief[:-1]]
+
+    verdict = verify(tmp_path, forged, signed(forged, thief[-1]), rotations, vkey, since=since)
+
+    assert not verdict.ok
+    assert "the checkpoint: " in (verdict.problem or "")
+
+
+def test_a_key_that_was_announced_and_never_signed_is_none_that_took_over(tmp_path: Path) -> None:
+    """The first checkpoint with an announcement bears both signatures, so that a lost key stops nobody."""
+    chain = log((5, announcement(0, 3)), (9, announcement(0, 1)))
+
+    verdict = verify(tmp_path, chain, signed(chain, TWO), [signed(chain[:10], both(1, 0))], ONE.vkey)
+
+    assert verdict.ok, verdict.text()
+    assert verdict.signed_by == TWO.vkey
+
+
+def test_of_the_keys_that_sign_together_the_newest_is_told(tmp_path: Path) -> None:
+    """It is the one to keep."""
+    verdict = verify(tmp_path, TWICE, signed(TWICE, both(2, 1)), ROTATIONS, ONE.vkey)
+
+    assert verdict.ok, verdict.text()
+    assert verdict.signed_by == THREE.vkey
+
+
 @pytest.mark.parametrize("junk", ["", "junk", "x" * 60_000, "\x00", f"{ORIGIN}\n1\nAAAA\n\n"])
 def test_junk_among_the_changes_of_keys_is_refused(tmp_path: Path, junk: str) -> None:
     """A clear finding that names the member, or its size."""
@@ -198,3 +241,19 @@ def test_a_log_that_announces_keys_without_end_is_refused(
     verdict = verify(tmp_path, chain, signed(chain, ONE), [], ONE.vkey)
 
     assert (verdict.ok, verdict.first_bad_seq) == (False, 3)
+
+
+def test_one_announcement_again_and_again_costs_no_more_than_once() -> None:
+    """Anybody can copy it into a log of his own: the long search for what a key signed is made once."""
+    asked: list[str] = []
+
+    def reach(key: NoteVerifier) -> int:
+        asked.append(key.vkey)
+        return 0
+
+    keys = LogKeys(NoteVerifier.parse(ONE.vkey))
+    for entry in log(*((seq, announcement(0, 1)) for seq in range(20))):
+        keys.hear(entry)
+
+    assert keys.followers(reach) == []
+    assert asked == [ONE.vkey]

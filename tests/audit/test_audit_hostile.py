@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import struct
 import tracemalloc
 import warnings
 from collections.abc import Callable
@@ -14,6 +16,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from logbook import SIGNER, checkpoint, entries, lines, zipped
 
+from audit.entry import Entry
 from audit.merkle import leaf_hash
 from audit.verify import verify_bundle
 
@@ -58,6 +61,59 @@ def test_a_line_that_is_no_entry_is_named(tmp_path: Path, content: Lines, first_
     verdict = verify_bundle(zipped(tmp_path / "b.zip", content, NOTE), vkey=SIGNER.vkey)
 
     assert (verdict.ok, verdict.first_bad_seq) == (False, first_bad)
+
+
+def changed(seq: int, **members: object) -> Entry:
+    """An entry of the good log with other members, spelled without our own checks."""
+    told = {**CHAIN[seq].members, **members}
+    spelled = json.dumps(told, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return Entry(told, spelled.encode())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("prev", [CHAIN[0].leaf().hex(), "1" * 64], ids=["well chained", "badly chained"])
+def test_an_entry_nested_deeper_than_the_log_allows_is_named(tmp_path: Path, prev: str) -> None:
+    """What the writer refuses the verifier refuses, before it looks at the entry's place or at a receipt of it."""
+    deep: list[object] = []
+    for _ in range(100):
+        deep = [deep]
+    content = lines([CHAIN[0], changed(1, prev=prev, details={"deep": deep}), CHAIN[2]])
+
+    verdict = verify_bundle(zipped(tmp_path / "b.zip", content, NOTE), vkey=SIGNER.vkey)
+
+    assert (verdict.ok, verdict.first_bad_seq) == (False, 1)
+    assert "nested deeper than 64 levels" in (verdict.problem or "")
+
+
+@pytest.mark.parametrize("year", ["0001", "9999"])
+def test_times_at_the_ends_of_the_calendar_are_compared(tmp_path: Path, year: str) -> None:
+    """A minute before the first time that there is would be none."""
+    first, second = (f"{year}-01-01T00:00:{second}.000000Z" for second in ("30", "10"))
+    one = changed(0, time=first)
+    chain = [one, changed(1, time=second, prev=one.leaf().hex())]
+
+    verdict = verify_bundle(zipped(tmp_path / "b.zip", lines(chain), checkpoint(chain)), vkey=SIGNER.vkey)
+
+    assert verdict.ok, verdict.text()
+
+
+def test_a_list_of_members_without_end_does_not_fill_the_memory(tmp_path: Path) -> None:
+    """`zipfile` would make an object of each, before anybody could count them."""
+    bundle = tmp_path / "b.zip"
+    data = sound_bytes()
+    end = data.rfind(b"PK\x05\x06")
+    start = data.find(b"PK\x01\x02")
+    listed = data[start:end] * 20_000
+    sizes = struct.pack("<HHLL", 60_000, 60_000, len(listed), start)
+    bundle.write_bytes(data[:start] + listed + data[end : end + 8] + sizes + b"\0\0")
+
+    tracemalloc.start()
+    verdict = verify_bundle(bundle, vkey=SIGNER.vkey)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert not verdict.ok
+    assert "more members than a bundle has" in (verdict.problem or "")
+    assert peak < 1_000_000
 
 
 def test_a_line_without_end_does_not_fill_the_memory(tmp_path: Path) -> None:

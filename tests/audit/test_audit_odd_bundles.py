@@ -77,6 +77,17 @@ def test_members_of_other_names_are_not_looked_at(tmp_path: Path, name: str) -> 
     assert verify_bundle(with_members(tmp_path / "b.zip", {name: "junk"}), vkey=SIGNER.vkey).ok
 
 
+@pytest.mark.parametrize(
+    "name", ["./entries.jsonl", "/checkpoint", "keys//LOG.vkey", "../checkpoint", "..\\checkpoint"]
+)
+def test_members_that_are_unpacked_over_each_other_are_refused(tmp_path: Path, name: str) -> None:
+    """What was verified is what the auditor finds in the folder, whatever unpacks it."""
+    verdict = verify_bundle(with_members(tmp_path / "b.zip", {name: "junk"}), vkey=SIGNER.vkey)
+
+    assert not verdict.ok
+    assert "two members of one name" in (verdict.problem or "")
+
+
 def test_members_that_expand_without_end_do_not_fill_the_memory(tmp_path: Path) -> None:
     """Ninety zip bombs in the place of checkpoints: the first that is too long ends it."""
     bombs = {f"rotations/{number:04}": "0" * 900_000 for number in range(1, 91)}

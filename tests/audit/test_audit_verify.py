@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import warnings
@@ -336,6 +337,15 @@ def test_receipt_keys_may_be_one_key_in_pem(sound: Path) -> None:
     assert KeySet([JWK]).keys
 
 
+def test_a_receipt_that_is_due_behind_the_end_of_the_calendar_is_not_due(sound: Path) -> None:
+    """Its time is whatever somebody wrote into it."""
+    late = receipt("0" * 36, bytes(32), received_at="9999-12-31T23:59:59Z")
+
+    verdict = verify_bundle(sound, vkey=SIGNER.vkey, receipts=[late], now=NOW)
+
+    assert [finding.verdict for finding in verdict.receipts] == [ReceiptVerdict.NOT_DUE]
+
+
 @pytest.mark.parametrize(
     "jwks", ["", "{}", "[]", '{"keys": 1}', '{"keys": [{"kty": "OKP"}]}', "-----BEGIN x"]
 )
@@ -451,6 +461,35 @@ def test_the_command_exits_2_on_wrong_usage(
         main([])
     assert leaving.value.code == 2
     capsys.readouterr()
+
+
+def test_an_answer_nested_without_end_is_wrong_usage(
+    sound: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Receipts come from the gateway: no file of it makes the verifier stumble."""
+    (tmp_path / "answer.json").write_text('{"a":' * 100_000)
+
+    assert main([str(sound), "--receipt", str(tmp_path / "answer.json")]) == 2
+    assert "nested too deep" in capsys.readouterr().err
+
+
+def test_a_terminal_that_lacks_a_letter_shows_the_verdict_all_the_same(tmp_path: Path) -> None:
+    """An event type of a later version, on a console without Unicode."""
+    members = {**CHAIN[0].members, "event_type": "\u65e5\u672c"}
+    chain = [Entry(*_canonical(members))]
+    bundle = zipped(tmp_path / "b.zip", lines(chain), checkpoint(chain))
+    environment = {**os.environ, "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
+
+    done = subprocess.run(
+        [sys.executable, "-m", "audit.verify", str(bundle)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "does not know: '??'" in done.stdout
 
 
 def test_an_auditor_needs_neither_database_nor_framework(sound: Path) -> None:

@@ -177,6 +177,7 @@ def test_the_command_takes_witnesses_as_keys_and_as_files(
     """`--witness VKEY|FILE` may be repeated, a file may name several; `--quorum` without any is wrong usage."""
     path = str(bundle(tmp_path, cosigned(NOTE, *WITNESSES[:2])))
     (tmp_path / "keys").write_text(f"{VKEYS[1]}\n{VKEYS[2]}\n")
+    (tmp_path / "nobody").write_text("\n")
     options = ["--witness", VKEYS[0], "--witness", str(tmp_path / "keys")]
 
     assert main([path, *options, "--quorum", "2", "--json"]) == 0
@@ -189,4 +190,6 @@ def test_the_command_takes_witnesses_as_keys_and_as_files(
     assert main([path, "--quorum", "2"]) == 2
     assert main([path, *options, "--quorum", "4"]) == 2
     assert main([path, "--witness", str(tmp_path / "none")]) == 2
+    assert main([path, "--witness", str(tmp_path / "nobody")]) == 2  # not as if nobody had been asked for
+    assert main([path, *options, "--quorum", "2", "--witness", str(tmp_path / "nobody")]) == 2
     assert main([path, "--witness", "nonsense+00000000+AAAA"]) == 2

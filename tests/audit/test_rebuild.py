@@ -116,6 +116,20 @@ def test_a_rewritten_log_is_not_made_to_look_good(sqlite_log: Logbook) -> None:
     assert _tiles(sqlite_log) == before
 
 
+def test_where_the_signer_s_memory_is_missing_the_checkpoints_count(sqlite_log: Logbook) -> None:
+    """A state that was lost, or looked for in the wrong folder, does not make a changed text the truth."""
+    sqlite_log.grow(600)
+    before = _tiles(sqlite_log)
+    sqlite_log.tamper()
+    with sqlite_log.engine.begin() as conn:
+        conn.execute(update(audit_log).where(audit_log.c.seq == 10).values(canonical="{}"))
+
+    found = rebuild_tiles(sqlite_log.engine, None)
+
+    assert (found.is_signed, found.is_good) == (False, False)
+    assert _tiles(sqlite_log) == before
+
+
 def test_a_hole_ends_the_comparison(sqlite_log: Logbook) -> None:
     """Behind a missing entry no tree can be made."""
     sqlite_log.grow(600)

@@ -141,6 +141,23 @@ def test_a_refusal_of_everything_for_want_of_a_right_or_an_index_is_an_outage(
         assert [letter.seq for letter in read_dead_letters(conn, named.name)] == [1]
 
 
+def test_one_bad_event_does_not_make_dead_letters_of_those_that_lack_a_right(
+    engine: Engine, key_file: Path
+) -> None:
+    """Where nothing is taken, an event of a wrong form among those without a right is no reason to pass them."""
+    fill_log(engine, 10)
+    elastic = Elastic(status_of=lambda document: 400 if document["seq"] == 4 else 403)
+    with sink_to(elastic, key_file) as named:
+        with pytest.raises(AssertionError):
+            deliver_all(engine, named, tries=8)
+        elastic.status_of = lambda document: 400 if document["seq"] == 4 else 201
+        deliver_all(engine, named)
+
+    assert seqs(elastic) == [0, 1, 2, 3, *range(5, 10)]
+    with engine.connect() as conn:
+        assert [letter.seq for letter in read_dead_letters(conn, named.name)] == [4]
+
+
 def test_a_bulk_that_is_too_large_goes_in_pieces(engine: Engine, key_file: Path) -> None:
     """413: halves of it."""
     fill_log(engine, 8)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import stat
 import subprocess
 import sys
 import textwrap
@@ -11,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -145,6 +148,50 @@ def test_an_outage_is_told_once_and_so_is_its_end(engine: Engine, clock: FixedCl
         after = read_standing(conn, "s")
     assert (after.state, after.down_since, after.failures, after.answer) == ("up", None, 0, "taken")
     assert [event.seq for event in sink.taken] == [0, 1, 2]
+
+
+def test_a_sink_that_fails_now_and_then_does_not_keep_the_log_busy(engine: Engine, clock: FixedClock) -> None:
+    """What the log is told of a sink is an event, too: its failure is no outage, until another event waits."""
+    fill_log(engine, 1)
+    sink = Outage(0)
+    forwarder = Forwarder(engine, sink, "s", pseudonym, clock, draft=draft_of)
+
+    def round_of(failures: int) -> str:
+        sink.failures = failures
+        for _ in range(failures):
+            with pytest.raises(SinkDown):
+                forwarder.run_once()
+        with engine.connect() as conn:
+            seen = read_standing(conn, "s").state
+        forwarder.run_once()
+        return seen
+
+    states = [round_of(1)]
+    _tell(engine, 1, EventType.SIEM_DOWN, EventType.SIEM_UP)
+    states.append(round_of(1))
+    after_first = [event for event, _ in told(engine)]
+    _tell(engine, 3, EventType.SIEM_UP)
+    sink.failures = 1
+    with pytest.raises(SinkDown):
+        forwarder.run_once()
+    fill_log(engine, 1, first=4)
+    states.append(round_of(1))
+
+    assert after_first == ["siem.down", "siem.up"]
+    assert [event for event, _ in told(engine)] == ["siem.down", "siem.up"] * 2
+    assert states == ["down"] * 3
+    with engine.connect() as conn:
+        assert (read_standing(conn, "s").state, read_standing(conn, "s").failures) == ("up", 0)
+    assert [event.seq for event in sink.taken] == list(range(5))
+
+
+def _tell(engine: Engine, first: int, *events: EventType) -> None:
+    """Put tellings into the log, as the sequencer does with what a forwarder has staged."""
+    fill_log(engine, len(events), first=first)
+    with engine.begin() as conn:
+        for seq, event in enumerate(events, first):
+            change = "UPDATE audit_log SET canonical = replace(canonical, 'access.refused', :event)"
+            conn.execute(text(f"{change} WHERE seq = :seq"), {"event": event.value, "seq": seq})
 
 
 def test_the_forwarder_itself_tries_until_it_is_taken(engine: Engine, clock: FixedClock) -> None:
@@ -301,6 +348,23 @@ def test_dead_letters_that_are_taken_at_last_fill_their_holes(engine: Engine, cl
         assert [letter.seq for letter in read_dead_letters(conn, "s")] == [3]
 
 
+def test_dead_letters_are_retried_in_batches_and_one_without_an_entry_hides_no_other(
+    engine: Engine, clock: FixedClock
+) -> None:
+    """A retry sends no more at once than a receiver takes, and goes on behind entries that somebody deleted."""
+    fill_log(engine, 60)
+    sink = Picky(set(range(60)))
+    Forwarder(engine, sink, "s", pseudonym, clock).run_once()
+    sink.refuses = set()
+    with engine.begin() as conn:
+        conn.execute(text("DELETE FROM audit_log WHERE seq < 40"))
+
+    batches = list(retry_dead_letters(engine, NamedSink("s", sink), pseudonym, clock()))
+
+    assert [event.seq for event in sink.taken] == list(range(40, 60))
+    assert max(batch.taken for batch in batches) <= 8
+
+
 @pytest.mark.parametrize(
     ("first", "last", "seqs"), [(0, None, range(7)), (2, 4, range(2, 5)), (6, 9, [6]), (9, None, [])]
 )
@@ -346,6 +410,51 @@ def test_a_spoilt_entry_is_reported_and_stops_nothing(engine: Engine, clock: Fix
     ]
 
 
+@pytest.mark.parametrize(
+    ("spoil", "told_of"),
+    [
+        (lambda entry: entry["details"].update(x=_nested(65)), "log.unreadable"),
+        (lambda entry: entry["details"].update(x=_nested(900)), "log.unreadable"),
+        (lambda entry: entry["actor"].update(key="\0"), "access.refused"),
+    ],
+)
+def test_an_entry_of_the_right_shape_with_an_odd_content_stops_nothing(
+    engine: Engine, clock: FixedClock, spoil: Callable[[dict[str, Any]], None], told_of: str
+) -> None:
+    """Depth that no entry has, and a key id that PostgreSQL cannot be asked for, mute no SIEM either."""
+    entry = json.loads(fill_log(engine, 3)[1])
+    spoil(entry)
+    spoilt = json.dumps(entry, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    with engine.begin() as conn:
+        conn.execute(text("UPDATE audit_log SET canonical = :spoilt WHERE seq = 1"), {"spoilt": spoilt})
+    sink, asked = Outage(0), list[str]()
+
+    Forwarder(engine, sink, "s", asked.append, clock).run_once()
+
+    assert [event.text("event_type") for event in sink.taken] == ["access.refused", told_of, "access.refused"]
+    assert "\0" not in asked
+
+
+def test_bytes_in_a_column_of_texts_stop_nothing(sqlite_url: str, clock: FixedClock) -> None:
+    """SQLite keeps in a column whatever it is given."""
+    engine, sink = open_log(sqlite_url), Outage(0)
+    fill_log(engine, 2)
+    with engine.begin() as conn:
+        conn.execute(text("UPDATE audit_log SET canonical = x'00ff' WHERE seq = 0"))
+
+    Forwarder(engine, sink, "s", pseudonym, clock).run_once()
+    engine.dispose()
+
+    assert [event.text("event_type") for event in sink.taken] == ["log.unreadable", "access.refused"]
+
+
+def _nested(depth: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
 def test_a_kill_between_delivery_and_cursor_loses_nothing(
     engine: Engine, database_url: str, to_file: Callable[[], Forwarder], tmp_path: Path
 ) -> None:
@@ -387,6 +496,28 @@ def test_a_torn_last_line_is_mended(
     to_file().run_once()
 
     assert [event["seq"] for event in events_in(tmp_path / "siem.jsonl")] == list(range(6))
+
+
+def test_a_new_file_s_name_is_on_disk_whoever_made_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that a killed forwarder or log rotation has made may not vanish with what is in it; once is enough."""
+    synced, fsync = list[bool](), os.fsync
+
+    def watched(number: int) -> None:
+        synced.append(stat.S_ISDIR(os.fstat(number).st_mode))
+        fsync(number)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    path, event = tmp_path / "siem.jsonl", SiemEvent(0, -1, {})
+    path.touch()
+    sink = FileSink(path)
+
+    for _ in range(2):
+        sink.deliver([event])
+    path.rename(tmp_path / "siem.jsonl.1")
+    path.touch()
+    sink.deliver([event])
+
+    assert synced == [False, True, False, False, True]
 
 
 def test_a_file_that_cannot_be_written_is_an_outage(tmp_path: Path) -> None:

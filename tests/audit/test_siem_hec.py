@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 from services.authority import Authority
 from services.siem import NOON, deliver_all, fill_log, open_log, told
-from services.siem_http import Json, listening
+from services.siem_http import Answered, Asked, Json, listening
 from services.splunk import TOKEN, Mood, Splunk
 from sqlalchemy import Engine
 
@@ -94,6 +94,26 @@ def test_a_server_without_acknowledgement_is_taken_at_its_200_and_that_is_said(
     ]
     with engine.connect() as conn:
         assert read_standing(conn, named.name).answer.startswith("200 alone")
+
+
+@pytest.mark.parametrize("content", [{}, {"text": "Down for maintenance"}, {"text": "Busy", "code": 9}])
+def test_a_200_that_is_not_a_collector_s_is_no_word_at_all(
+    engine: Engine, token_file: Path, content: Json
+) -> None:
+    """ack=auto: the 200 of a proxy, of a portal or of another server takes nothing, and the batch comes again."""
+    fill_log(engine, 3)
+    splunk = Splunk(has_acks=False)
+    answers = [Answered(200, content)]
+
+    class Portal:
+        def answer(self, asked: Asked) -> Answered:
+            return answers.pop() if answers else splunk.answer(asked)
+
+    with listening(Portal()) as address:
+        (named,) = parse_sinks(f"hec+http://{address}?secret_file={token_file}&timeout=0.6")
+        failures = deliver_all(engine, named)
+
+    assert (failures, seqs(splunk.indexed)) == (1, [0, 1, 2])
 
 
 def test_who_insists_on_acknowledgement_is_not_content_with_200(engine: Engine, token_file: Path) -> None:

@@ -119,6 +119,7 @@ def test_nobody_there_is_said_plainly() -> None:
         (format_datetime(datetime.now(UTC) + timedelta(seconds=300), usegmt=True), 200, 300),
         (format_datetime(datetime(2020, 1, 1, tzinfo=UTC), usegmt=True), 0, 0),
     ],
+    ids=["seconds", "a time to come", "a time gone by"],
 )
 def test_a_server_says_how_long_it_wants_to_be_left_alone(said: str, least_s: float, most_s: float) -> None:
     """RFC 9110, 10.2.3: seconds, or a time, which is read beside the answer's own Date."""
@@ -131,7 +132,7 @@ def test_a_server_says_how_long_it_wants_to_be_left_alone(said: str, least_s: fl
     assert least_s <= answer.retry_after_s <= most_s
 
 
-@pytest.mark.parametrize("said", ["", "soon", "-3", "1.5", "9" * 30])
+@pytest.mark.parametrize("said", ["", "soon", "-3", "1.5", "9" * 30, f"Fri, 31 Dec {'9' * 30} 23:59:59 GMT"])
 def test_a_wish_that_cannot_be_read_is_none(said: str) -> None:
     """The forwarder's own pause is kept then."""
     with listening(Says(Answered(429, {}, {"Retry-After": said}))) as address:

@@ -158,6 +158,29 @@ def test_a_harmed_tile_at_the_edge_is_found_and_a_lost_one_written_again(
     assert target.held == held
 
 
+def test_what_readers_were_shown_never_shrinks_while_lost_tiles_are_written_again(
+    sqlite_log: Logbook, target: Shelf
+) -> None:
+    """An older checkpoint after a newer one looks like a log that was rolled back: the steps on the way show none."""
+    for _ in range(6):
+        sqlite_log.grow(50)
+    publisher = _publisher(sqlite_log, target)
+    while publisher.run_once():
+        pass
+    held = dict(target.held)
+    target.held.clear()
+    target.held["checkpoint"] = held["checkpoint"]
+    sqlite_log.grow(50)
+    shown = []
+
+    again = _publisher(sqlite_log, target, step=120)
+    while again.run_once():
+        shown.append(int(target.held["checkpoint"].split(b"\n")[1]))
+
+    assert shown == [300, 300, 300, 350]
+    assert len(target.entries()) == 350
+
+
 @pytest.mark.parametrize(
     "where", ["entry", "leaf", "entry with its leaf", "tile above", "root", "root and note"]
 )

@@ -87,6 +87,20 @@ def test_times_never_go_back(memory: Memory, clock: FixedClock) -> None:
     assert memory.advance(tree(4), tree(4), "note", clock()) == first
 
 
+def test_wrong_proofs_by_strangers_leave_room_for_a_fork(
+    memory: Memory, clock: FixedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody can send true checkpoints with a wrong proof; what only the log's key can make is kept all the same."""
+    monkeypatch.setattr("audit.witness.memory._MOST_REFUSED", 3)
+    memory.advance(NOTHING, tree(3), "note", clock())
+
+    for size in range(4, 9):
+        memory.refuse(tree(size), "true", "NOT_CONTINUED", clock())
+    memory.refuse(tree(3, kind=1), "forked", "ROOT_CONFLICT", clock())
+
+    assert [one.why for one in memory.refused()] == ["NOT_CONTINUED"] * 3 + ["ROOT_CONFLICT"]
+
+
 def test_the_same_tree_within_a_second_costs_no_write(
     memory: Memory, tmp_path: Path, clock: FixedClock
 ) -> None:

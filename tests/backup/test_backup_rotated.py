@@ -53,10 +53,10 @@ def vkey(home: Home) -> str:
         return log_vkey(services)
 
 
-def rotate_log(home: Home) -> None:
+def rotate_log(home: Home, *, both_for: timedelta = MONTH) -> None:
     """Announce a new log key."""
     with home.stores() as services:
-        rotate_signing_key(services, SigningUse.LOG, both_for=MONTH)
+        rotate_signing_key(services, SigningUse.LOG, both_for=both_for)
 
 
 def registered(home: Home) -> list[Person]:
@@ -112,6 +112,28 @@ def test_a_log_that_only_the_old_key_signed_is_restored_with_the_keys_of_after_t
     assert done.replayed > 0
     assert len(parse_note(sequence(home)).signatures) == 2
     assert home.verify_log().ok
+
+
+def test_who_trusts_the_old_log_key_goes_on_to_the_new_one_after_a_restore_too(
+    home: Home, tmp_path: Path
+) -> None:
+    """The bundle tells of the change with a checkpoint that both signed, which no backup holds: it is kept as well."""
+    first = vkey(home)
+    data = back_up(home, tmp_path / "data.zip")
+    rotate_log(home, both_for=timedelta(0))
+    sequence(home)
+    sequence(home)
+    bundle = home.bundle(tmp_path / "log.zip")
+    before = verify_bundle(bundle, vkey=first)
+
+    put_back(lose(home), data, log=bundle)
+
+    note = sequence(home)
+    after = verify_bundle(home.bundle(tmp_path / "after.zip"), vkey=first)
+    assert len(parse_note(note).signatures) == 1
+    assert before.ok, before.text()
+    assert after.ok, after.text()
+    assert after.signed_by == before.signed_by == vkey(home)
 
 
 def test_a_backup_of_the_keys_from_before_the_master_key_changed_needs_both(

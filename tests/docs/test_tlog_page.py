@@ -106,7 +106,7 @@ def published_through_nginx(directory: Path, vkey: str) -> int:
         shown = http.get("/checkpoint")
         assert http.get("/.incoming/").status_code == 404
         assert "lead to the signed root" in read_with_the_page_s_program(base)
-    assert tile.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+    assert tile.headers["Cache-Control"] == "max-age=31536000, immutable"
     assert tile.headers["Content-Type"] == "application/octet-stream"
     assert shown.headers["Cache-Control"] == "no-cache"
     assert shown.headers["Content-Type"] == "text/plain; charset=utf-8"

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -24,6 +25,7 @@ from living.processes import Gateway, gateway_in
 from living.served import Headers, assert_problem, eventually
 from services.clock import FixedClock
 from sqlalchemy import select, text
+from werkzeug.test import TestResponse
 
 from audit.crash import CrashPoint
 from audit.sequencer import Sequencer
@@ -136,15 +138,23 @@ def test_an_entry_arrives_soon_after_it_happened(gateway: Gateway) -> None:
     assert took_s < 8
 
 
+def opened(gateway: Gateway, headers: Headers) -> socket.socket | None:
+    """The connection of a stream that has begun, if there was a place; an entry shows who has vanished."""
+    address = urlsplit(str(gateway.http.base_url))
+    lines = [f"GET {URL} HTTP/1.1", "Host: fl", *(f"{name}: {value}" for name, value in headers.items())]
+    peer = socket.create_connection((address.hostname or "", address.port or 0))
+    peer.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
+    if peer.recv(15).startswith(b"HTTP/1.1 200"):
+        return peer
+    peer.close()
+    gateway.register()
+    return None
+
+
 def test_a_client_that_vanishes_frees_its_place(gateway: Gateway) -> None:
     """RULES 29: streams have places; beyond them 503 with Retry-After, and who is gone keeps none."""
-    readers, address = [reader(gateway) for _ in range(4)], urlsplit(str(gateway.http.base_url))
-    peers = []
-    for headers in readers[:3]:
-        lines = [f"GET {URL} HTTP/1.1", "Host: fl", *(f"{name}: {value}" for name, value in headers.items())]
-        peers.append(socket.create_connection((address.hostname or "", address.port or 0)))
-        peers[-1].sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
-        assert peers[-1].recv(15).startswith(b"HTTP/1.1 200")
+    readers = [reader(gateway) for _ in range(4)]
+    peers = [eventually(partial(opened, gateway, headers)) for headers in readers[:3]]
 
     refused = gateway.http.get(URL, headers=readers[3])
     small = gateway.http.get("/health")
@@ -298,6 +308,31 @@ def test_a_waiting_stream_holds_no_connection(federation: Federation, app: Flask
     assert seen.count(0) > 14  # a look takes a moment now and then
 
 
+def write_as_gunicorn(answer: TestResponse, connection: socket.socket) -> None:
+    """Send an answer piece by piece, and close it whatever happens."""
+    try:
+        for piece in answer.response:
+            connection.sendall(piece)  # type: ignore[arg-type]
+    finally:
+        answer.close()
+
+
+@ON_SQLITE
+def test_a_reader_that_stops_reading_loses_its_place(federation: Federation, app: Flask) -> None:
+    """RULES 29: written as gunicorn writes, a stream that nobody reads ends, whatever its token is good for."""
+    rules = hurry(app, longest_s=60.0, unread_s=0.3)
+    ours, theirs = socket.socketpair()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    headers = federation.staff("auditor")
+
+    with ours, theirs:
+        answer = federation.http.get(URL, headers=headers, environ_overrides={"gunicorn.socket": ours})
+        with pytest.raises(TimeoutError):
+            write_as_gunicorn(answer, ours)
+
+    assert rules.places._value == rules.places._initial_value  # type: ignore[attr-defined]
+
+
 @ON_SQLITE
 @pytest.mark.parametrize("end", ["expiry", "suspension"])
 def test_a_stream_ends_with_its_token(
@@ -387,6 +422,8 @@ def test_the_last_event_id_counts_before_the_address(
         ({"Last-Event-ID": "x"}, "", "Last-Event-ID"),
         ({"Last-Event-ID": "-1"}, "", "Last-Event-ID"),
         ({"Last-Event-ID": "9" * 40}, "", "Last-Event-ID"),
+        ({"Last-Event-ID": "0" * 20 + "9" * 30}, "", "Last-Event-ID"),
+        ({"Last-Event-ID": "0" * 20 + "9" * 5000}, "", "Last-Event-ID"),
         ({}, "?after=x", "?after"),
     ],
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +22,18 @@ def test_the_environment_comes_before_the_file_and_the_file_before_the_defaults(
 
     assert (found.token_ttl_s, found.web_threads) == (30, 4)
     assert found.upload_threads == Config().upload_threads
+
+
+def test_a_secret_never_shows_in_a_representation() -> None:
+    """Promise 8: whatever a traceback or a log line shows of the settings, a secret is not in it."""
+    secrets = [setting.name for setting in fields(Config) if setting.metadata["secret"]]
+    canaries: dict[str, Any] = dict.fromkeys(secrets, "canary")
+
+    shown = repr(Config(**canaries))
+
+    assert {"master_key", "database_url", "webhook_secret"} <= {*secrets}
+    assert "canary" not in shown
+    assert "blob_url" in shown
 
 
 def test_a_secret_may_come_from_a_file(tmp_path: Path) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -28,13 +29,15 @@ from audit.store import each_entry, latest_checkpoint
 from audit.tables import audit_pending
 from audit.verify import verify_bundle
 from compliance.keys import SigningUse
+from compliance.signing_keys import SigningKeys
 from gateway.api.audit import log_vkey
 from gateway.config import Config
 from gateway.errors import ConfigError
 from gateway.key_rotation import Rotation, begin_announced, rotate_signing_key
-from gateway.log_key import Places, log_keys
+from gateway.log_key import LogKeys, Places, log_keys
 from gateway.parts import recover, sequencer_of
 from gateway.services import Services, open_services
+from gateway.storage.state import FileState
 
 MONTH = timedelta(days=30)
 GOOD = file_of(tensors(0.5))
@@ -204,6 +207,41 @@ def test_an_announcement_that_a_restore_lost_is_made_again(services: Services, o
     assert vkeys_on(checkpoint(services)) == ids(log_vkey(services), old)
 
 
+class _Overtaken:
+    """The state, while another process does something right after each look at the epoch."""
+
+    def __init__(self, state: FileState) -> None:
+        self._state = state
+        self.then: Callable[[], object] = lambda: None
+
+    def epoch(self) -> int:
+        """The epoch of before that."""
+        seen = self._state.epoch()
+        self.then()
+        return seen
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._state, name)
+
+
+@on_sqlite
+def test_a_key_that_begins_while_a_checkpoint_is_signed_signs_it(
+    services: Services, old: str, config: Config, clock: FixedClock
+) -> None:
+    """The command lets it begin between two looks of the sequencer: no checkpoint after the announcement misses it."""
+    rotate_log(services)
+    sequencer_of(services).run_once()
+    state = _Overtaken(services.state)
+    signing = SigningKeys(services.keystore_engine, services.keystore.master, clock, state)
+    keys = LogKeys(services.origin, signing, config, lambda _id, _size: True)
+    keys.sign(7, bytes(32))  # it has looked once
+
+    state.then = lambda: begin_announced(services)
+    note = keys.sign(8, bytes(32))
+
+    assert vkeys_on(note) == ids(log_vkey(services), old)
+
+
 @on_sqlite
 def test_two_rotations_within_the_time_lead_from_the_first_key_to_the_third(
     services: Services, old: str
@@ -231,6 +269,25 @@ def test_a_rotation_that_is_under_way_is_not_begun_anew(services: Services, old:
 
     assert (first.new_kid, first.old_kid) == (second.new_kid, second.old_kid)
     assert [row.use for row in services.keystore.public_keys()].count(SigningUse.LOG) == 2
+
+
+@on_sqlite
+def test_a_command_that_another_one_overtakes_takes_nothing_from_it(services: Services, old: str) -> None:
+    """The key that the other has announced stays: it is in the log for ever, and begins."""
+    others = iter([rotate_log])
+
+    def clock() -> datetime:
+        for rotate in others:
+            rotate(services)
+        return services.clock()
+
+    with pytest.raises(ConfigError, match="another command"):
+        rotate_log(replace(services, clock=clock))
+    waiting = services.keystore.signing.waiting(SigningUse.LOG)
+    work(services)
+
+    assert waiting is not None
+    assert services.keystore.signing.newest(SigningUse.LOG) == replace(waiting, awaits=None)
 
 
 @on_sqlite

@@ -192,6 +192,59 @@ def test_a_process_that_runs_takes_the_new_key_up_by_itself(
     assert filled.keystore.find(made.key_id) == made
 
 
+def test_a_process_that_starts_at_this_very_moment_wraps_under_the_new_key(
+    filled: Services, config: Config, key_file: Path
+) -> None:
+    """It read the file just before the new key came, and asked for the epoch just after it had moved."""
+    kept = MasterKeys(config)
+    known = kept.load()
+    MasterKeys(config).add()
+    filled.state.bump_epoch()
+
+    starting = MasterKey(*known, read_again=kept.load, epoch=filled.state.epoch)
+
+    new = MasterKey(keys_in(key_file)[0])
+    assert new.unwrap(starting.wrap(bytes(32), "round_seeds", "round-2"), "round_seeds", "round-2") == bytes(
+        32
+    )
+
+
+def test_a_key_file_that_is_taken_away_from_a_running_process_is_not_made_anew(
+    filled: Services, config: Config, clock: FixedClock, key_file: Path, tmp_path: Path
+) -> None:
+    """What a second key wrapped nobody could open, once the file is back from its safe."""
+    with process_of(config, clock) as running:
+        key_file.rename(tmp_path / "safe")
+        filled.state.bump_epoch()
+        made = running.keystore.key_for("newcomer", PART, clock())
+        was_made = key_file.exists()
+        (tmp_path / "safe").rename(key_file)
+
+    assert not was_made
+    with process_of(config, clock) as started:
+        assert started.keystore.find(made.key_id) == made
+
+
+def test_a_crash_before_the_files_are_emptied_leaves_nothing_of_the_old_key_in_the_end(
+    filled: Services, tmp_path: Path
+) -> None:
+    """Every row is under the new key when it dies: the command again has no row to change, and empties them."""
+    before = wrapped_rows(filled.keystore_engine)
+    looked_at: list[int] = []
+
+    def die_at_the_last(rows: int) -> None:
+        looked_at.append(rows)
+        if len(looked_at) == len(IDENTITIES):
+            raise Killed
+
+    with pytest.raises(Killed):
+        rotate_master_key(filled, grace_s=0, sleep=lambda _: None, progress=die_at_the_last)
+    rotate(filled)
+
+    files = b"".join(path.read_bytes() for path in (tmp_path / "keys").glob("subjects.db*"))
+    assert [row for row in before if row in files] == []
+
+
 def test_a_row_that_was_written_late_under_the_old_key_is_found(
     filled: Services, config: Config, clock: FixedClock, key_file: Path
 ) -> None:
@@ -286,6 +339,21 @@ def test_two_commands_at_once_do_not_make_two_keys(filled: Services, config: Con
     """The second would forget the first one's key."""
     with MasterKeys(config).alone(), pytest.raises(ConfigError, match="another command"):
         rotate(filled)
+
+
+@pytest.mark.parametrize("length", [240, 252])  # no room for a name beside it, or not even for the lock
+def test_a_key_file_that_cannot_be_written_is_told(filled: Services, tmp_path: Path, length: int) -> None:
+    """A read-only folder, a file that a container was given alone: the key stays, and the command says why."""
+    (tmp_path / "mounted").mkdir()
+    path = tmp_path / "mounted" / ("k" * length)
+    path.write_text(OTHER)
+    path.chmod(0o600)
+    keys = MasterKeys(replace(filled.config, master_key=f"file:{path}"))
+
+    with pytest.raises(ConfigError, match="cannot be written"), keys.alone():
+        keys.add()
+
+    assert path.read_text() == OTHER
 
 
 def test_a_row_that_no_key_opens_stops_the_rotation(filled: Services, key_file: Path) -> None:

@@ -31,7 +31,9 @@ from gateway.errors import BlobsAway, ConfigError
 from gateway.parts import recover, run_sequencer, sequencer_of
 from gateway.publishing import open_target
 from gateway.publishing.publishing import Publishing
+from gateway.publishing.targets import FolderTarget
 from gateway.services import Services
+from gateway.storage.leadership import Leadership
 
 sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 Publish = Callable[[], int]
@@ -103,6 +105,25 @@ def test_a_folder_is_a_whole_log_that_anybody_may_read(services: Services, folde
     assert {path.stat().st_mode & 0o777 for path in files} == {0o644}
     assert {path.parent.stat().st_mode & 0o777 for path in files} == {0o755}
     assert not [path for path in files if path.relative_to(folder).parts[0].startswith(".")]
+
+
+@sqlite
+def test_a_strict_umask_does_not_hide_what_is_published(services: Services, folder: Path) -> None:
+    """Services run with 027 or 077; the web server is another user."""
+    _sequenced(services, 300)
+    target = open_target(_into(services, folder).config)
+    assert target is not None
+
+    before = os.umask(0o077)
+    try:
+        target.prepare()
+        _publisher(services, target).run_once()
+    finally:
+        os.umask(before)
+
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o644}
+    assert {path.parent.stat().st_mode & 0o777 for path in files} == {0o755}
 
 
 @sqlite
@@ -247,6 +268,42 @@ def test_a_target_that_is_away_never_stops_the_sequencer(
 
 
 @sqlite
+def test_a_lead_that_cannot_be_taken_is_tried_again(
+    services: Services, folder: Path, running: Callable[..., Publishing]
+) -> None:
+    """No room for the lock's file, no descriptor left: the thread lives, and publishes once that is over."""
+    _sequenced(services, 20)
+    in_the_way = Path(f"{services.engine.url.database}.publisher.lock")
+    in_the_way.mkdir()
+
+    running()
+    time.sleep(0.3)
+    in_the_way.rmdir()
+
+    _await(lambda: (folder / "checkpoint").exists(), within_s=20)
+
+
+@sqlite
+def test_who_lost_the_lead_shows_no_checkpoint_any_more(services: Services, folder: Path) -> None:
+    """The next one may be further already: an older checkpoint behind its own would look like a rollback."""
+    _sequenced(services, 300)
+    next_one = Leadership(services.engine, "publisher")
+
+    class Overtaken(FolderTarget):
+        def write(self, path: str, content: bytes) -> None:
+            super().write(path, content)
+            publishing._lead.close()
+            assert next_one.leads()
+
+    publishing = Publishing(services, Overtaken(folder))
+    publishing._step(threading.Event())
+    next_one.close()
+
+    assert any(folder.rglob("tile/*"))
+    assert not (folder / "checkpoint").exists()
+
+
+@sqlite
 def test_another_log_in_the_folder_is_an_alarm(
     services: Services,
     folder: Path,
@@ -300,7 +357,7 @@ def test_a_bucket_is_a_whole_log_with_the_headers_that_caches_need(
         assert tile["ContentType"] == "application/octet-stream"
         assert shown["ContentType"] == "text/plain; charset=utf-8"
     if kind == "moto":  # the others keep no Cache-Control
-        assert tile["CacheControl"] == "public, max-age=31536000, immutable"
+        assert tile["CacheControl"] == "max-age=31536000, immutable"
         assert shown["CacheControl"] == "no-cache"
 
 

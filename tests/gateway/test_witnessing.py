@@ -10,7 +10,7 @@ import threading
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,7 +20,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from living.home import Home, home_in
 from services.witness import running
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from audit.checkpoint import NoteSigner, NoteVerifier, parse_note
 from audit.cosignature import CosignatureSigner
@@ -294,6 +294,7 @@ LIES: dict[str, Lie] = {
     "no size": lambda _: (409, b"many\n"),
     "negative": lambda _: (409, b"-1\n"),
     "huge": lambda _: (409, b"9" * 400 + b"\n"),
+    "more than a log can have": lambda _: (409, f"{2**53}\n".encode()),
     "smaller each time": lambda body: (409, f"{max(parse_submission(body).old - 1, 1)}\n".encode()),
     "the same, although we can grow": lambda _: (409, b"0\n"),
 }
@@ -307,6 +308,62 @@ def test_nothing_that_a_witness_says_counts_but_its_cosignature(still: Services,
 
     assert found.standing is Standing.AWAY
     assert kept(still) == []
+
+
+def test_a_conflict_at_the_same_size_is_a_refusal_with_or_without_a_size(still: Services) -> None:
+    """C2SP asks for the size in a 409 to a wrong old size; other witnesses answer another root with words alone."""
+
+    def conflict(body: bytes) -> tuple[int, bytes]:
+        return 409, b"3\n" if parse_submission(body).old != 3 else b"another root of this size\n"
+
+    with liar(conflict) as witness, asker_of(still, witness) as asker:
+        found = asker.ask()
+
+    assert (found.standing, found.size, found.known_size) == (Standing.REFUSED, 3, 3)
+
+
+def test_a_witness_may_look_at_the_old_size_first_when_it_is_knocked_at(still: Services) -> None:
+    """C2SP does not say which of 400 and 409 comes first; with either it has found our signature good."""
+    for answer in ((400, b""), (409, b"0\n")):
+        with liar(lambda _, answer=answer: answer) as witness, asker_of(still, witness) as asker:  # type: ignore[misc]
+            assert asker.knock() is None
+
+
+BEGINNINGS = {
+    "http header": ("http", b"HTTP/1.1 200 OK\r\nX-Slow: "),
+    "http body": ("http", b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n"),
+    "https handshake": ("https", b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc"),
+}
+
+
+@pytest.mark.parametrize(("scheme", "beginning"), BEGINNINGS.values(), ids=BEGINNINGS.keys())
+def test_a_byte_now_and_then_holds_nobody(
+    still: Services, monkeypatch: pytest.MonkeyPatch, scheme: str, beginning: bytes
+) -> None:
+    """The answer as a whole has its time, headers and handshake too; and the doctor does not hang either."""
+    monkeypatch.setattr("gateway.witnessing.asking._ANSWER_S", 0.4)
+
+    class Slow(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with suppress(OSError):
+                self.request.recv(1000)
+                self.request.sendall(beginning)
+                for _ in range(100):
+                    self.request.sendall(b"x")
+                    time.sleep(0.05)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Slow) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        with asker_of(still, address(f"{scheme}://127.0.0.1:{server.server_address[1]}")) as asker:
+            began_s = time.monotonic()
+            found = asker.ask()
+            took_s = time.monotonic() - began_s
+        server.shutdown()
+        thread.join()
+
+    assert (found.standing, found.reason) == (Standing.AWAY, "it does not answer in time")
+    assert took_s < 4
 
 
 def test_an_answer_without_end_is_cut(still: Services) -> None:
@@ -456,6 +513,35 @@ def test_a_refusal_is_an_entry_once_and_a_critical_line_each_time(
     ]
     assert pauses[0] >= 1.0
     assert pauses[2] > pauses[0] * 0.9
+
+
+def test_a_refusal_is_an_entry_although_the_first_try_to_write_it_failed(
+    services: Services, home: Home, tmp_path: Path
+) -> None:
+    """The alarm is not lost with a database that is away at the wrong moment."""
+    older = home.copy(tmp_path / "older")
+    with witness_of(tmp_path / "w", key_of(services)) as witness:
+        grow(services, 3)
+        with asker_of(services, witness) as asker:
+            asker.ask()
+
+        with older.stores() as restored:
+            refuse_writes = text(
+                "CREATE TRIGGER away BEFORE INSERT ON audit_pending BEGIN SELECT RAISE(FAIL, 'away'); END"
+            )
+            with restored.engine.begin() as conn:
+                conn.execute(refuse_writes)
+            companion = Companion(restored, restored.engine, witness)
+            companion.look()
+            with restored.engine.begin() as conn:
+                conn.execute(text("DROP TRIGGER away"))
+            for _ in range(2):
+                companion.look()
+            companion.close()
+            sequencer_of(restored).run_once()
+            told = _entries(restored, "witness.refused")
+
+    assert len(told) == 1
 
 
 def _entries(services: Services, event_type: str) -> list[dict[str, object]]:

@@ -11,7 +11,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
@@ -19,6 +19,7 @@ from uuid import uuid4
 
 import httpx
 from living.driver import Driver, await_that, tensors
+from living.sinks import Look, Sent
 from living.storm import Part
 from sqlalchemy import select
 
@@ -34,9 +35,6 @@ _AGAIN_S = 0.1
 
 _BODY = tensors(0)
 _MODEL = {"X-Model-Checksum": sha256(_BODY).hexdigest(), "X-Model-Metadata": json.dumps({"name": "storm"})}
-
-Sent = list[tuple[int, int]]
-"""What a sink got, in its order: seq and prev_seq of each event."""
 
 
 @dataclass(slots=True)
@@ -59,9 +57,7 @@ class LogTally:
 class LogStorm:
     """Storms over the log of one running gateway; `run` one after the other, then look at the tally."""
 
-    def __init__(
-        self, gateway: Driver, sinks: Mapping[str, Callable[[], Sent]], chance: random.Random
-    ) -> None:
+    def __init__(self, gateway: Driver, sinks: Mapping[str, Look], chance: random.Random) -> None:
         self._gateway = gateway
         self._sinks = sinks
         self._chance = chance

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from living.home import home_in
-from living.log_storm import Sent
 from living.parts import COMMANDS, ServerPart, TreePart
 from living.processes import Gateway, gateway_in
+from living.sinks import Look, every_kind_of_sink
 from services import postgresql
-from services.pebble import free_port
-from services.rsyslog import Rsyslog, running_rsyslog
+from services.elastic import Elastic
+from services.splunk import Splunk
 
 LOG_PARTS = ("sequencer", "forwarder", "web", "PostgreSQL")
-_DATA = re.compile(r'\[flg@32473 seq="(\d+)" prevSeq="(-?\d+)"\]')
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +24,7 @@ class Logged:
 
     gateway: Gateway
     database: postgresql.PostgreSQL
-    sinks: dict[str, Callable[[], Sent]]
+    sinks: dict[str, Look]
 
     def part(self, name: str) -> TreePart | ServerPart:
         """The part of that name (one of `LOG_PARTS`)."""
@@ -39,24 +36,10 @@ class Logged:
 @contextmanager
 def logged(directory: Path) -> Iterator[Logged]:
     """Start it all."""
-    port = free_port()
-    file = directory / "home" / "siem.jsonl"
-    chosen = f"file:{file}, syslog+tcp://127.0.0.1:{port}"
     with (
         postgresql.running() as database,
-        running_rsyslog(directory / "rsyslog", port) as rsyslog,
+        every_kind_of_sink(directory, Splunk(), Elastic()) as (chosen, sinks),
         home_in(directory / "home", database, siem_sinks=chosen) as home,
         gateway_in(home) as gateway,
     ):
-        sinks = {"the file": lambda: _in_file(file), "rsyslog": lambda: _in_syslog(rsyslog)}
         yield Logged(gateway, database, sinks)
-
-
-def _in_file(path: Path) -> Sent:
-    text = path.read_text() if path.exists() else ""
-    events = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
-    return [(event["seq"], event["prev_seq"]) for event in events]
-
-
-def _in_syslog(rsyslog: Rsyslog) -> Sent:
-    return [(int(found[1]), int(found[2])) for line in rsyslog.lines() if (found := _DATA.search(line))]

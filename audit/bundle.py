@@ -14,11 +14,11 @@ from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 from sqlalchemy import Connection, Engine
 
 from audit.errors import NoCheckpoint
-from audit.opening import CHECKPOINT, ENTRIES, MAX_ROTATIONS, README, VKEY, WITNESSED, rotation_name
-from audit.progress import Progress
 from audit.reading import snapshot
 from audit.rotation_notes import rotation_notes
 from audit.store import newest_checkpoint, read_entries, tree_size, witnessed_checkpoint
+from audit.verifier.opening import CHECKPOINT, ENTRIES, MAX_ROTATIONS, README, VKEY, WITNESSED, rotation_name
+from audit.verifier.progress import Progress
 
 _PAGE = 1000
 _SETTLE_S = 0.02

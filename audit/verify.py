@@ -15,12 +15,12 @@ from pathlib import Path
 
 from audit.checkpoint import NoteVerifier
 from audit.errors import BadBundle, BadKey, BadReceipt, Refuted
-from audit.judging import Judge
-from audit.opening import OpenBundle, open_bundle
-from audit.progress import Progress, on_terminal
-from audit.quorum import Quorum
 from audit.receipt import ReceiptKeys
-from audit.verdict import Verdict
+from audit.verifier.judging import Judge
+from audit.verifier.opening import OpenBundle, open_bundle
+from audit.verifier.progress import Progress, on_terminal
+from audit.verifier.quorum import Quorum
+from audit.verifier.verdict import Verdict
 
 _OWN_KEY = (
     "the key was taken from the bundle itself, and so chosen by whoever made the bundle: "

@@ -31,8 +31,8 @@ from audit.draft import Personal, draft
 from audit.entry import FIRST_PREV, Sealed, place, time_text
 from audit.events import EventType, Outcome, Retention
 from audit.merkle import CompactRange, leaf_hash
-from audit.opening import ENTRIES
 from audit.proof import Proof
+from audit.verifier.opening import ENTRIES
 from audit.verify import verify_bundle
 from bench.figures import Figure, cpu_seconds, options, report
 from compliance.sealing import pad

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from sqlalchemy import Column, Engine, Table, bindparam, select, update
+from sqlalchemy import Column, Engine, Table, bindparam, inspect, select, update
 
 from audit.reading import reading
 from compliance.keystore_tables import index_keys, round_seeds, signing_keys, subject_keys
@@ -46,6 +46,16 @@ def rewrap(engine: Engine, master: MasterKey, progress: Callable[[int], None] = 
     for table in IDENTITIES:
         scrub(engine, table.name)  # also where nothing changed: a crash may have come just before
     return changed
+
+
+def has_secrets(engine: Engine) -> bool:
+    """Whether anything was wrapped already; a key store without tables is new."""
+    there = inspect(engine)
+    with reading(engine) as conn:
+        return any(
+            there.has_table(table.name) and conn.execute(select(table.c.wrapped).limit(1)).first() is not None
+            for table in IDENTITIES
+        )
 
 
 def _rewrap(engine: Engine, master: MasterKey, table: Table, batch: list[Any]) -> int:

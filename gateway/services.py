@@ -12,6 +12,7 @@ from sqlalchemy import Engine, make_url
 
 from audit.tables import audit_checkpoints, audit_log, audit_pending
 from compliance.keystore import KeyStore
+from compliance.rewrapping import has_secrets
 from compliance.sealing import SubjectSealer
 from compliance.wrapping import MasterKey
 from gateway.config import Config
@@ -100,6 +101,9 @@ def open_services(config: Config, *, part: str, clock: Callable[[], datetime] = 
     ring_after_commits(engine, bell, BELLS)
     state = open_state(config.state_url)
     master = MasterKeys(config)
+    # Asked twice: another process may make both at this very moment, the key first.
+    if master.are_lost and has_secrets(keystore_engine) and master.are_lost:
+        raise ConfigError("the key store has secrets, and the file of its master key is gone: put it back")
     master_key = MasterKey(*master.load(), read_again=master.load, epoch=state.epoch)
     keystore = KeyStore(keystore_engine, master_key, state=state, clock=clock)
     sealer = SubjectSealer(keystore)

@@ -203,7 +203,9 @@ settings_at_start = Table(
     metadata,
     Column("mode", String(16), primary_key=True, info=impersonal("which kind of process, such as web")),
     Column("name", String(64), primary_key=True, info=impersonal("a setting")),
-    Column("digest", String(64), nullable=False, info=impersonal("keyed hash of its value at the last start")),
+    Column(
+        "digest", String(64), nullable=False, info=impersonal("keyed hash of its value at the last start")
+    ),
 )
 
 privacy_ledger = Table(

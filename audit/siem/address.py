@@ -48,6 +48,7 @@ class Address:
         """
         try:
             host, port = self.url.hostname, self.url.port or default
+            (host or "").encode("idna")  # as connecting does, which refuses a label that is empty or too long
         except ValueError:
             host, port = None, None
         if not host or not port:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from audit.canonical import MAX_DEPTH, JsonValue
+from audit.canonical import JsonValue
 from audit.entry import BadEntry, NotCanonical, Outcome, Sealed, parse_entry, read_time, time_text
 from audit.events import EVENTS, EventType, Ocsf, Severity
 from audit.store import StoredEntry
@@ -89,20 +89,18 @@ def render(stored: StoredEntry, prev_seq: int, pseudonym: Pseudonym, now: dateti
     """
     try:
         entry = parse_entry(stored.canonical)
-        members = {name: _veiled(value, pseudonym) for name, value in entry.members.items()}
     except (BadEntry, NotCanonical):
         spoilt = {"event_type": UNREADABLE, "outcome": Outcome.FAILURE.value, "time": time_text(now)}
         return SiemEvent(stored.seq, prev_seq, spoilt)
+    members = {name: _veiled(value, pseudonym) for name, value in entry.members.items()}
     return SiemEvent(stored.seq, prev_seq, members)
 
 
-def _veiled(value: JsonValue, pseudonym: Pseudonym, depth: int = MAX_DEPTH) -> JsonValue:
+def _veiled(value: JsonValue, pseudonym: Pseudonym) -> JsonValue:
     if sealed := Sealed.read(value):
         return {"pseudonym": pseudonym(sealed.key) if _KEY_ID.fullmatch(sealed.key) else None}
-    if depth == 0 and isinstance(value, (Mapping, list)):
-        raise BadEntry(f"nested deeper than {MAX_DEPTH} levels")
     if isinstance(value, Mapping):
-        return {name: _veiled(inner, pseudonym, depth - 1) for name, inner in value.items()}
+        return {name: _veiled(inner, pseudonym) for name, inner in value.items()}
     if isinstance(value, list):
-        return [_veiled(inner, pseudonym, depth - 1) for inner in value]
+        return [_veiled(inner, pseudonym) for inner in value]
     return value

@@ -54,7 +54,10 @@ class FileSink:
                 rest = rest[file.write(rest) :]
             os.fsync(file.fileno())
             status = os.fstat(file.fileno())
-        if self._named != (status.st_dev, status.st_ino):  # also one that a killed process made, or log rotation
+        if self._named != (
+            status.st_dev,
+            status.st_ino,
+        ):  # also one that a killed process made, or log rotation
             _sync_folder(self._path.parent)
             self._named = (status.st_dev, status.st_ino)
 

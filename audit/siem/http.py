@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import socket
+import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -18,6 +21,7 @@ from audit.siem.errors import SinkDown
 from audit.siem.tls import TlsFiles, words_of
 
 _LONGEST_ANSWER = 8 << 20
+_LATE = "it did not answer in time"
 _SECRET = re.compile(r"[\x21-\x7e]{1,4096}")
 
 
@@ -50,6 +54,7 @@ class Endpoint:
     tls: TlsFiles = field(default_factory=TlsFiles)
     timeout_s: float = 30.0
     _client: httpx.Client | None = None
+    _socket: socket.socket | None = None
 
     def post(self, path: str, body: bytes, kind: str, **headers: str) -> Answer:
         """Post a body and read the answer.
@@ -80,12 +85,23 @@ class Endpoint:
     def _exchange(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
         deadline = time.monotonic() + self.timeout_s
         client = self._client = self._client or self._open()
+        watch = {"trace": self._watch}
+        end = threading.Timer(
+            self.timeout_s, self._shut
+        )  # httpx limits each silence, not all of them together
+        end.daemon = True  # nothing waits for it when the process ends
+        end.start()
         try:
-            with client.stream(method, self.url + path, content=body, headers=headers) as answer:
+            with client.stream(
+                method, self.url + path, content=body, headers=headers, extensions=watch
+            ) as answer:
                 content = self._read(answer, deadline)
         except httpx.HTTPError as error:
             self.close()  # the next exchange reads the files anew
-            raise SinkDown(self.name, _words(error)) from None  # the cause holds the secret
+            why = _LATE if time.monotonic() >= deadline else _words(error)
+            raise SinkDown(self.name, why) from None  # the cause holds the secret
+        finally:
+            end.cancel()
         return Answer(answer.status_code, _parsed(content), _retry_after_s(answer.headers))
 
     def _read(self, answer: httpx.Response, deadline: float) -> bytes:
@@ -96,8 +112,18 @@ class Endpoint:
             if length > _LONGEST_ANSWER:
                 raise SinkDown(self.name, "its answer is endless")
             if time.monotonic() > deadline:
-                raise SinkDown(self.name, "it did not answer in time")
+                raise SinkDown(self.name, _LATE)
         return b"".join(parts)
+
+    def _watch(self, event: str, told: Mapping[str, Any]) -> None:
+        if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+            self._socket = told["return_value"].get_extra_info("socket")
+
+    def _shut(self) -> None:
+        """End the connection under a request that waits for it; TLS need not be ended in order."""
+        with suppress(OSError):  # it has ended already
+            if self._socket:
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
     def _open(self) -> httpx.Client:
         verify = self.tls.context(self.name) if self.url.startswith("https:") else True
@@ -120,7 +146,7 @@ class Endpoint:
 
 def _words(error: httpx.HTTPError) -> str:
     if isinstance(error, httpx.TimeoutException):
-        return "it did not answer in time"
+        return _LATE
     cause: BaseException | None = error
     while cause := cause and (cause.__cause__ or cause.__context__):
         if isinstance(cause, OSError):

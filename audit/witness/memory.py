@@ -32,6 +32,11 @@ CREATE TABLE refused (
     cosigned TEXT NOT NULL, note TEXT NOT NULL, PRIMARY KEY (origin, size, root)
 );
 """
+_REFUSE = """
+INSERT INTO refused VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (origin, size, root) DO UPDATE
+SET why = excluded.why, at = excluded.at, cosigned = excluded.cosigned, note = excluded.note
+WHERE why <> excluded.why  -- it was ahead of its time, and is now one of two trees of one size
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +123,7 @@ class Memory:
             if kept < _MOST_REFUSED and cosigned:
                 at = int(now.timestamp())
                 row = (tree.origin, tree.size, tree.root, why, at, cosigned[0], note)
-                db.execute("INSERT OR IGNORE INTO refused VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+                db.execute(_REFUSE, row)
             db.execute("COMMIT")
 
     def refused(self) -> list[Refused]:

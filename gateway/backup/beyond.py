@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from audit.canonical import JsonValue
-from audit.chain import ChainBroken, walk
 from audit.checkpoint import NoteVerifier, SignedTree, parse_checkpoint, parse_note
 from audit.entry import Entry, Sealed, parse_entry
 from audit.errors import AuditError, BadSignature, KeyDestroyed
 from audit.events import EventType
 from audit.merkle import CompactRange
-from audit.opening import open_bundle
+from audit.verifier.chain import ChainBroken, walk
+from audit.verifier.opening import open_bundle
 from compliance.errors import CannotOpen
 from compliance.keys import SigningUse
 from compliance.keystore import KeyStore
@@ -71,6 +71,8 @@ class Beyond:
     roots: dict[int, bytes] = field(default_factory=dict)
     signed: SignedTree | None = None
     note: str = ""
+    rotations: dict[SignedTree, str] = field(default_factory=dict)
+    """The checkpoints that tell of new log keys: who trusts an old key cannot go on without them."""
     sequenced: set[str] = field(default_factory=set)
     late_rounds: dict[int, LateRound] = field(default_factory=dict)
     lost_updates: Counter[int] = field(default_factory=Counter)
@@ -125,9 +127,10 @@ def look_beyond(
         Mismatch: it does not verify, or is of another log.
     """
     seen = Beyond()
+    wanted = {*sizes}
 
     def visit(entry: Entry, tree: CompactRange) -> None:
-        if tree.size in sizes:
+        if tree.size in wanted:
             seen.roots[tree.size] = tree.root()
         if entry.seq >= start:
             _note(seen, entry, pending, sealer)
@@ -137,12 +140,28 @@ def look_beyond(
             seen.note = opened.checkpoint
             seen.signed = verifier_of(keystore, origin, seen.note).open(seen.note)
             seen.size = seen.signed.size
+            told = _trees(keystore, origin, opened.rotations.values())
+            wanted |= {tree.size for tree in told}
             walk(opened.lines(), seen.signed, visit)
+            seen.rotations = {
+                tree: note for tree, note in told.items() if seen.roots.get(tree.size) == tree.root
+            }
     except ChainBroken as broken:
         raise Mismatch(f"The bundle does not verify at seq {broken.seq}: {broken.problem}") from None
     except AuditError as error:
         raise Mismatch(f"The bundle cannot be used: {error}") from None
     return seen
+
+
+def _trees(keystore: KeyStore, origin: str, notes: Iterable[str]) -> dict[SignedTree, str]:
+    """The trees of those checkpoints that a key of the log signed."""
+    trees = {}
+    for note in notes:
+        try:
+            trees[verifier_of(keystore, origin, note).open(note)] = note
+        except Mismatch:
+            continue  # it would help nobody to go on, and the log is whole without it
+    return trees
 
 
 def entries_from(bundle: Path, start: int) -> Iterator[Entry]:

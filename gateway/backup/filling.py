@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, func, insert, select
 
+from audit.checkpoint import SignedTree
 from audit.draft import NOBODY
 from audit.entry import FIRST_PREV, Draft, Entry, Outcome, place
 from audit.events import EventType
@@ -127,13 +128,19 @@ class Fill:
         if self.replayed and self._bundle is not None:
             for page in _pages(entries_from(self._bundle, start)):
                 insert_rows(conn, LogRows.of(*page))
-            known = select(audit_checkpoints.c.size).where(audit_checkpoints.c.size == beyond.size)
-            if beyond.signed and conn.scalar(known) is None:
-                facts = {"size": beyond.size, "root": beyond.signed.root, "note": beyond.note}
-                conn.execute(insert(audit_checkpoints).values(**facts, created_at=self._sieve.now))
+            newest = {beyond.signed: beyond.note} if beyond.signed else {}
+            for tree, note in (beyond.rotations | newest).items():
+                self._keep(conn, tree, note)
         rebuild(conn, course.size)
         if root(conn, course.size) != course.root:
             raise Mismatch("A file changed while it was read: nothing was restored")
+
+    def _keep(self, conn: Connection, tree: SignedTree, note: str) -> None:
+        """Store a checkpoint of the bundle that the backup has not."""
+        known = select(audit_checkpoints.c.size).where(audit_checkpoints.c.size == tree.size)
+        if conn.scalar(known) is None:
+            facts = {"size": tree.size, "root": tree.root, "note": note}
+            conn.execute(insert(audit_checkpoints).values(**facts, created_at=self._sieve.now))
 
     def _first_entry(self) -> Entry | None:
         """The beginning of a new log, which nothing may come before."""

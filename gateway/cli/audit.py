@@ -12,11 +12,11 @@ import click
 from audit.bundle import export_bundle
 from audit.errors import AuditError
 from audit.events import EventType
-from audit.progress import on_terminal
 from audit.reading import reading
 from audit.single_file import verifier_file
 from audit.store import entry_by_id, latest_checkpoint
 from audit.tree import prove as make_proof
+from audit.verifier.progress import on_terminal
 from audit.verify import main as run_verifier
 from gateway.api.audit import log_vkey
 from gateway.cli.audit_hammer import hammer

@@ -75,13 +75,15 @@ def dead_letters(*, sink: str | None, retry: bool, as_json: bool) -> None:
     """List what SINK (or each of them) refused for good, or deliver it once more; exit 1 if some is left."""
     with open_console() as services:
         chosen = _chosen(services, sink)
-        for named in chosen if retry else ():
+        reached = [
             _report(
                 services,
                 named,
                 retry_dead_letters(*_stores(services, named), services.clock()),
                 "dead_letters",
             )
+            for named in (chosen if retry else ())
+        ]
         with reading(services.engine) as conn:
             told = [_letters(conn, named.name) for named in chosen]
     if as_json:
@@ -90,15 +92,19 @@ def dead_letters(*, sink: str | None, retry: bool, as_json: bool) -> None:
         click.echo(f"{one['sink']}: {one['count']} refused for good")
         for letter in one["dead_letters"]:
             click.echo(f"  entry {letter['seq']}: {letter['reason']} ({letter['created_at']})")
-    sys.exit(1 if any(one["count"] for one in told) else 0)
+    sys.exit(1 if any(one["count"] for one in told) or not all(reached) else 0)
 
 
 def replay_once(first: int, last: int | None, sink: str | None) -> None:
     """Deliver a stretch of the log once more, to one sink or to all."""
     with open_console() as services:
-        for named in _chosen(services, sink):
-            batches = replay(*_stores(services, named), first, last, services.clock())
-            _report(services, named, batches, "entries")
+        reached = [
+            _report(
+                services, named, replay(*_stores(services, named), first, last, services.clock()), "entries"
+            )
+            for named in _chosen(services, sink)
+        ]
+    sys.exit(0 if all(reached) else 1)
 
 
 def sinks_of(services: Services) -> list[NamedSink]:
@@ -160,8 +166,8 @@ def _letters(conn: Any, sink: str) -> dict[str, Any]:
     return {"sink": sink, "count": count_dead_letters(conn, sink), "dead_letters": shown}
 
 
-def _report(services: Services, named: NamedSink, batches: Iterator[Batch], kind: str) -> None:
-    """Deliver the batches, note it in the log, and say it; exit 1 where the sink went away meanwhile."""
+def _report(services: Services, named: NamedSink, batches: Iterator[Batch], kind: str) -> bool:
+    """Deliver the batches, note it in the log, and say it; False where the sink went away meanwhile."""
     done: list[Batch] = []
     problem = ""
     try:
@@ -185,7 +191,7 @@ def _report(services: Services, named: NamedSink, batches: Iterator[Batch], kind
     click.echo(f"{named.name}: {taken} delivered once more, {refused} refused", err=True)
     if problem:
         click.echo(f"{named.name}: away behind entry {done[-1].last if done else '-'}: {problem}", err=True)
-        sys.exit(1)
+    return not problem
 
 
 def _sums(batches: Sequence[Batch]) -> tuple[int, int]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from audit.entry import Entry, parse_entry
-from audit.opening import CHECKPOINT, ENTRIES, VKEY
-from audit.verdict import Verdict
+from audit.verifier.opening import CHECKPOINT, ENTRIES, VKEY
+from audit.verifier.verdict import Verdict
 from audit.verify import verify_bundle
 from gateway.demo.api import Api, Json, wait_for
 from gateway.demo.silo import Sent

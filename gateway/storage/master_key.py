@@ -55,6 +55,11 @@ class MasterKeys:
         """Whether the first place has a key already."""
         return self._places[0].is_there
 
+    @property
+    def are_lost(self) -> bool:
+        """Whether no place has a key: `load` would make the first one."""
+        return not any(place.is_there for place in self._places)
+
     def add(self) -> None:
         """Put a new key before the others, durably; running processes read it when the epoch moves.
 
@@ -115,10 +120,8 @@ class _InFile:
 
     def load(self) -> list[bytes]:
         if not self._path.exists():
-            if self._known:
-                return (
-                    self._known
-                )  # taken away while this runs: what a new key wrapped, the old file would not open
+            if self._known:  # taken away while this runs: what a new key wrapped, the old file would not open
+                return self._known
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._make_once()
         if self._path.stat().st_mode & 0o077:

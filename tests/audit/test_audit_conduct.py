@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from logbook import SIGNER, chained, checkpoint, entries, lines, zipped
 
 from audit.canonical import JsonValue, canonical
-from audit.conduct import Conduct
 from audit.entry import Entry
 from audit.errors import NotCanonical
-from audit.verdict import Verdict
+from audit.verifier.conduct import Conduct
+from audit.verifier.verdict import Verdict
 from audit.verify import verify_bundle
 
 CHAIN = entries(6)

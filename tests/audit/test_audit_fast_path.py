@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from logbook import entries
 
 from audit.canonical import parse
-from audit.conduct import Conduct
 from audit.entry import Entry, parse_entry
 from audit.errors import BadEntry, NotCanonical
+from audit.verifier.conduct import Conduct
 
 GOOD = entries(2)[1]
 _ROOT = Path(__file__).parents[2]

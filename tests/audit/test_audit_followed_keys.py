@@ -18,10 +18,10 @@ from audit.draft import Personal, draft
 from audit.entry import Entry, place
 from audit.events import EventType
 from audit.key_succession import statement, written_time
-from audit.log_keys import LogKeys
 from audit.merkle import CompactRange
 from audit.proof import Proof
-from audit.verdict import Verdict
+from audit.verifier.log_keys import LogKeys
+from audit.verifier.verdict import Verdict
 from audit.verify import verify_bundle
 
 UNTIL = datetime(2026, 12, 24, tzinfo=UTC)
@@ -235,7 +235,7 @@ def test_a_log_that_announces_keys_without_end_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is remembered of a hostile log is bounded."""
-    monkeypatch.setattr("audit.log_keys._MAX_CHANGES", 3)
+    monkeypatch.setattr("audit.verifier.log_keys._MAX_CHANGES", 3)
     chain = log(*((seq, announcement(0, 1)) for seq in range(5)))
 
     verdict = verify(tmp_path, chain, signed(chain, ONE), [], ONE.vkey)

@@ -16,7 +16,7 @@ from audit.events import EventType
 from audit.merkle import CompactRange
 from audit.store import LogRows, insert_rows
 from audit.succession import succeeded_tree, succession_details
-from audit.verdict import Verdict
+from audit.verifier.verdict import Verdict
 from audit.verify import verify_bundle
 
 OLD = "example.com/old-log"

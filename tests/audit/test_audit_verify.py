@@ -40,7 +40,7 @@ from audit.errors import BadKey
 from audit.merkle import CompactRange
 from audit.reading import reading
 from audit.tree import prove
-from audit.verdict import ReceiptVerdict
+from audit.verifier.verdict import ReceiptVerdict
 from audit.verify import main, verify_bundle
 
 COUNT = 12

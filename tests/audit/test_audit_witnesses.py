@@ -16,7 +16,7 @@ from audit.checkpoint import NoteSigner, parse_note
 from audit.cosignature import CosignatureSigner
 from audit.entry import Entry
 from audit.errors import BadKey
-from audit.verdict import Verdict
+from audit.verifier.verdict import Verdict
 from audit.verify import main, verify_bundle
 
 CHAIN = entries(12)

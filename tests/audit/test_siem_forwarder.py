@@ -498,7 +498,9 @@ def test_a_torn_last_line_is_mended(
     assert [event["seq"] for event in events_in(tmp_path / "siem.jsonl")] == list(range(6))
 
 
-def test_a_new_file_s_name_is_on_disk_whoever_made_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_file_s_name_is_on_disk_whoever_made_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A file that a killed forwarder or log rotation has made may not vanish with what is in it; once is enough."""
     synced, fsync = list[bool](), os.fsync
 

@@ -57,6 +57,21 @@ def trickle(connection: socket.socket) -> None:
         time.sleep(0.05)
 
 
+def creep(connection: socket.socket) -> None:
+    """A head without end, of which something comes now and then."""
+    connection.sendall(b"HTTP/1.1 200 OK\r\n")
+    while True:
+        connection.sendall(b"X-More: yes\r\n")
+        time.sleep(0.05)
+
+
+def promise(connection: socket.socket) -> None:
+    """Only ever that an answer is on its way."""
+    while True:
+        connection.sendall(b"HTTP/1.1 102 Processing\r\n\r\n")
+        time.sleep(0.05)
+
+
 def flood(connection: socket.socket) -> None:
     """An answer without end."""
     connection.sendall(_HEAD)
@@ -74,6 +89,8 @@ def babble(connection: socket.socket) -> None:
     ("behave", "why"),
     [
         (trickle, "it did not answer in time"),
+        (creep, "it did not answer in time"),
+        (promise, "it did not answer in time"),
         (flood, "its answer is endless"),
         (babble, "it ended the connection without a whole answer"),
         (lambda _connection: None, "it ended the connection without a whole answer"),
@@ -81,7 +98,10 @@ def babble(connection: socket.socket) -> None:
 )
 def test_an_answer_has_an_end(behave: Callable[[socket.socket], None], why: str) -> None:
     """A server cannot keep the forwarder for longer than the time-out, nor fill its memory; its words are not ours."""
-    with raw_server(behave, 0.5 if behave is trickle else 20) as endpoint, pytest.raises(SinkDown) as down:
+    with (
+        raw_server(behave, 0.5 if why.endswith("in time") else 20) as endpoint,
+        pytest.raises(SinkDown) as down,
+    ):
         endpoint.post("/", b"{}", "application/json")
 
     assert down.value.why == why

@@ -58,6 +58,8 @@ def test_sinks_are_read_from_one_setting() -> None:
         ("elastic+http://10.0.0.1", "+https"),
         ("elastic+https://", "a host"),
         ("elastic+https://[canary", "no URL"),
+        ("elastic+https://two..dots", "a host"),
+        ("syslog+tcp://" + "a" * 70 + ":601", "a host"),
         ("canary", "file:PATH"),
     ],
 )

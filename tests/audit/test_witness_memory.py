@@ -101,6 +101,21 @@ def test_wrong_proofs_by_strangers_leave_room_for_a_fork(
     assert [one.why for one in memory.refused()] == ["NOT_CONTINUED"] * 3 + ["ROOT_CONFLICT"]
 
 
+def test_what_proves_a_fork_takes_the_place_of_what_only_hinted_at_it(
+    memory: Memory, clock: FixedClock
+) -> None:
+    """A tree refused ahead of its time is later one of two of one size: that pair of notes is the evidence."""
+    memory.advance(NOTHING, tree(3), "three", clock())
+    memory.refuse(tree(5, kind=1), "forked", "NOT_CONTINUED", clock())
+    memory.advance(tree(3), tree(5), "five", clock())
+
+    memory.refuse(tree(5, kind=1), "forked", "ROOT_CONFLICT", clock())
+
+    assert [(one.why, one.cosigned, one.refused) for one in memory.refused()] == [
+        ("ROOT_CONFLICT", "five", "forked")
+    ]
+
+
 def test_the_same_tree_within_a_second_costs_no_write(
     memory: Memory, tmp_path: Path, clock: FixedClock
 ) -> None:

@@ -18,7 +18,7 @@ from services.pages import blocks, run_shown
 from audit.checkpoint import parse_note
 from audit.cosignature import CosignatureSigner
 from audit.store import add_cosignature, newest_checkpoint
-from audit.verdict import Verdict
+from audit.verifier.verdict import Verdict
 from gateway.api.audit import log_vkey
 from gateway.cli import main
 

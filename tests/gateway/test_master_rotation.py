@@ -225,6 +225,18 @@ def test_a_key_file_that_is_taken_away_from_a_running_process_is_not_made_anew(
         assert started.keystore.find(made.key_id) == made
 
 
+def test_a_command_without_the_key_file_of_a_filled_key_store_makes_none(
+    filled: Services, config: Config, clock: FixedClock, key_file: Path
+) -> None:
+    """A new key would open nothing, and the running processes would take it for the next one."""
+    key_file.unlink()
+
+    with pytest.raises(ConfigError, match="put it back"), process_of(config, clock):
+        pass
+
+    assert not key_file.exists()
+
+
 def test_a_crash_before_the_files_are_emptied_leaves_nothing_of_the_old_key_in_the_end(
     filled: Services, tmp_path: Path
 ) -> None:

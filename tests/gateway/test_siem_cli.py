@@ -168,6 +168,20 @@ def test_a_stretch_is_delivered_once_more_and_the_cursor_stays(house: House) -> 
     assert house.run("forward", "--to", "3").exit_code == 2
 
 
+def test_a_sink_that_is_away_keeps_no_other_from_a_replay(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without --sink it goes to each sink; the command ends with 1 after the last of them."""
+    (house.folder / "token").unlink()
+    away, file = reversed(house.sinks().split(","))
+    monkeypatch.setenv("FLG_SIEM_SINKS", f"{away},{file}")
+
+    done = house.run("forward", "--from", "1", "--to", "2")
+
+    assert (done.exit_code, house.delivered()) == (1, [1, 2])
+    assert "away behind entry" in done.stderr
+
+
 def test_the_doctor_looks_at_the_files_and_names_who_is_away(house: House) -> None:
     """A secret that others can read is a fault; a sink that is away is none, and is named."""
 

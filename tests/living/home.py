@@ -26,7 +26,7 @@ from sqlalchemy import make_url, select
 
 from audit.bundle import export_bundle
 from audit.reading import reading
-from audit.verdict import Verdict
+from audit.verifier.verdict import Verdict
 from audit.verify import verify_bundle
 from compliance.keys import SigningUse
 from gateway.api.audit import log_vkey

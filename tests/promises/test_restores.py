@@ -15,7 +15,7 @@ from living.threads import LocalGateway, local_gateway_in
 from sqlalchemy import select
 
 from audit.reading import reading
-from audit.verdict import ReceiptVerdict
+from audit.verifier.verdict import ReceiptVerdict
 from audit.verify import verify_bundle
 from gateway.api.audit import log_vkey
 from gateway.backup.archive import Kind, open_archive

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from audit.chain import ChainBroken, walk
 from audit.checkpoint import NoteVerifier, SignedTree, parse_checkpoint, parse_note
 from audit.errors import AuditError, Refuted
-from audit.examination import Examination
-from audit.held import opens
-from audit.log_keys import Change, key_name, told
-from audit.opening import OpenBundle
-from audit.progress import Progress
-from audit.quorum import Cosigned, Quorum
 from audit.receipt import ReceiptKeys
-from audit.verdict import ReceiptFinding, ReceiptVerdict, Verdict
+from audit.verifier.chain import ChainBroken, walk
+from audit.verifier.examination import Examination
+from audit.verifier.held import opens
+from audit.verifier.log_keys import Change, key_name, told
+from audit.verifier.opening import OpenBundle
+from audit.verifier.progress import Progress
+from audit.verifier.quorum import Cosigned, Quorum
+from audit.verifier.verdict import ReceiptFinding, ReceiptVerdict, Verdict
 
 _WITNESSED = "the witnessed checkpoint"
 

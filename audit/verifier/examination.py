@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from audit.checkpoint import NoteVerifier, SignedTree
-from audit.conduct import Conduct
 from audit.entry import Entry
 from audit.errors import AuditError, BadReceipt, Refuted
-from audit.held import ELSEWHERE, HeldCheckpoints
-from audit.log_keys import LogKeys
 from audit.merkle import CompactRange
-from audit.progress import PROGRESS_EACH, Progress
 from audit.proof import carried_entry, parse_proof
 from audit.receipt import Receipt, ReceiptKeys, parse_receipt
 from audit.succession import succeeded_tree
-from audit.verdict import ReceiptFinding, ReceiptVerdict
+from audit.verifier.conduct import Conduct
+from audit.verifier.held import ELSEWHERE, HeldCheckpoints
+from audit.verifier.log_keys import LogKeys
+from audit.verifier.progress import PROGRESS_EACH, Progress
+from audit.verifier.verdict import ReceiptFinding, ReceiptVerdict
 
 _PROOF = "c2sp.org/tlog-proof"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from audit.quorum import Cosigned
+from audit.verifier.quorum import Cosigned
 
 
 class ReceiptVerdict(StrEnum):

@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
-
 READY_PATIENCE_S = 60.0
 BACKLOG = 512
 SOCKET_MODE = 0o660  # the owner and the group, to which the front's user belongs; nobody else
@@ -79,6 +77,8 @@ def wait_until_ready(url: str, stop: threading.Event) -> bool:
     """Whether `/health` answers 200 before patience ends."""
     deadline = time.monotonic() + READY_PATIENCE_S
     path = url.removeprefix("unix:") if url.startswith("unix:") else None
+    import httpx  # it takes its time to load, and only the first process waits here
+
     transport = httpx.HTTPTransport(uds=path)
     base_url = "http://localhost" if path else url
     with httpx.Client(base_url=base_url, transport=transport, trust_env=False, timeout=5.0) as client:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -22,7 +23,9 @@ from compliance.signing_keys import SigningKeys
 from gateway.config import Config
 from gateway.errors import ConfigError
 from gateway.services import Services
-from gateway.storage.kms import Kms, KmsNoteKey
+
+if TYPE_CHECKING:
+    from gateway.storage.kms import Kms
 
 log = logging.getLogger(__name__)
 USE = SigningUse.LOG
@@ -126,14 +129,14 @@ class Places:
         key_id = place.removeprefix(_KMS_SCHEME)
         if not place.startswith(_KMS_SCHEME) or not key_id:
             raise ConfigError("FLG_LOG_KEY must have the form file:PEM or aws-kms:KEY_ID")
-        return KmsNoteKey(self._service(), key_id, self._service().public_key(key_id))
+        return self._in_kms(key_id)
 
     def held(self, row: SigningKeyRow) -> NoteKey:
         """The key of a row that is held outside of the key store."""
         place = row.held_at or ""
         if place.startswith(_KMS_SCHEME):
             public = Ed25519PublicKey.from_public_bytes(row.public)
-            return KmsNoteKey(self._service(), place.removeprefix(_KMS_SCHEME), public)
+            return self._in_kms(place.removeprefix(_KMS_SCHEME), public)
         key = self.at(place)
         if key.public_key().public_bytes_raw() != row.public:
             raise ConfigError(
@@ -142,10 +145,12 @@ class Places:
             )
         return key
 
-    def _service(self) -> Kms:
+    def _in_kms(self, key_id: str, public: Ed25519PublicKey | None = None) -> NoteKey:
+        from gateway.storage.kms import Kms, KmsNoteKey  # boto3 takes its time to load
+
         if self._kms is None:
             self._kms = Kms(self._config)
-        return self._kms
+        return KmsNoteKey(self._kms, key_id, public or self._kms.public_key(key_id))
 
 
 def log_keys(services: Services) -> LogKeys:

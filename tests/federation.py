@@ -19,7 +19,7 @@ from aggregation.wire import write_safetensors
 from audit.reading import reading
 from gateway.auth.clients import add_client
 from gateway.auth.scopes import Role
-from gateway.parts import sequencer_of
+from gateway.parts.sequencing import sequencer_of
 from gateway.privacy import privacy_desk
 from gateway.rounds.worker import Worker
 from gateway.services import Services

@@ -20,7 +20,7 @@ from audit.siem.sinks import parse_sinks
 from audit.tiles.publish import Publisher
 from gateway.auth.clients import add_client
 from gateway.auth.scopes import Role
-from gateway.parts import forwarder_of
+from gateway.parts.forwarding import forwarder_of
 from gateway.privacy import privacy_desk
 from gateway.publishing import open_target
 from gateway.services import Services

@@ -23,7 +23,7 @@ def rebuild(*, as_json: bool) -> None:
     Entries are never changed. Exit 1 if anything differed: what was mended is fit for use again, and a wrong leaf
     hash or a root that nobody signed is a finding.
     """
-    from gateway.parts import log_writer
+    from gateway.parts.sequencing import log_writer
 
     with open_console() as services, log_writer(services) as engine:
         found = rebuild_tiles(engine, services.state.last_checkpoint(), progress=_tell)

@@ -80,7 +80,7 @@ def serve(
 @_PARENT
 def worker(*, parent_fd: int | None) -> None:
     """Freeze cohorts, aggregate, publish; see privacy requests through."""
-    from gateway.parts import run_worker
+    from gateway.parts.working import run_worker
 
     _run_part("worker", run_worker, parent_fd)
 
@@ -89,7 +89,7 @@ def worker(*, parent_fd: int | None) -> None:
 @_PARENT
 def sequence(*, parent_fd: int | None) -> None:
     """Order new audit entries into the log and sign checkpoints."""
-    from gateway.parts import run_sequencer
+    from gateway.parts.sequencing import run_sequencer
 
     _run_part("sequencer", run_sequencer, parent_fd)
 
@@ -105,7 +105,7 @@ def forward(*, first: int | None, last: int | None, sink: str | None, parent_fd:
     With --from the entries from there on are delivered once more; the sinks' own cursors stay where they are.
     """
     from gateway.cli.siem import replay_once
-    from gateway.parts import run_forwarder
+    from gateway.parts.forwarding import run_forwarder
 
     if first is not None:
         replay_once(first, last, sink)
@@ -182,7 +182,7 @@ def _run_web(server: str, config: Config, listening: socket.socket) -> None:
 
 
 def _recover_and_note(services: Services, mode: str) -> None:
-    from gateway.parts import recover
+    from gateway.parts.starting import recover
 
     recover(services)
     note_start(services, mode)

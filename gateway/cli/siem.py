@@ -19,7 +19,7 @@ from audit.siem.forwarder import deliver
 from audit.siem.replay import Batch, replay, retry_dead_letters, trial_event
 from audit.store import tree_size
 from gateway.cli.opening import open_console
-from gateway.parts import pseudonyms
+from gateway.parts.forwarding import pseudonyms
 from gateway.services import Services
 
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")

@@ -12,12 +12,14 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from gateway.config import Config
 from gateway.errors import ConfigError
 from gateway.storage.durable import replace_file
-from gateway.storage.kms import Kms
+
+if TYPE_CHECKING:
+    from gateway.storage.kms import Kms
 
 KEY_BYTES = 32
 KEY_FILE = Path("keys/master.key")
@@ -196,6 +198,8 @@ def _in_kms(config: Config, key_id: str, path: Path) -> _InFile:
     kms: list[Kms] = []
 
     def service() -> Kms:
+        from gateway.storage.kms import Kms  # boto3 takes its time to load
+
         if not kms:
             kms.append(Kms(config))
         return kms[0]

@@ -23,7 +23,7 @@ from gateway.auth.clients import Move, move_client
 from gateway.backup.blobs import portable_name
 from gateway.backup.errors import BackupError, LogIncomplete, Mismatch, NotEmpty
 from gateway.backup.rows import emptied_tables, encode, main_tables
-from gateway.parts import sequencer_of
+from gateway.parts.sequencing import sequencer_of
 from gateway.storage.leadership import Leadership
 from gateway.tables import client_updates, clients, tokens
 

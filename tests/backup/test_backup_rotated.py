@@ -22,7 +22,8 @@ from compliance.errors import BadMasterKey
 from compliance.keys import SigningUse
 from gateway.api.audit import log_vkey
 from gateway.key_rotation import begin_announced, rotate_master_key, rotate_signing_key
-from gateway.parts import recover, sequencer_of
+from gateway.parts.sequencing import sequencer_of
+from gateway.parts.starting import recover
 
 MONTH = timedelta(days=30)
 OLD, NEW = "5a" * 32, "77" * 32

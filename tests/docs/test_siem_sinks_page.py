@@ -16,7 +16,8 @@ from audit.events import EventType
 from audit.siem import BadSink, SinkDown, parse_sinks
 from gateway.cli import main
 from gateway.config import Config
-from gateway.parts import forwarder_of, sequencer_of
+from gateway.parts.forwarding import forwarder_of
+from gateway.parts.sequencing import sequencer_of
 from gateway.services import open_services
 
 PAGE = (ROOT / "docs" / "siem.md").read_text("utf-8")

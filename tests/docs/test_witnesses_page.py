@@ -24,7 +24,8 @@ from audit.events import EventType
 from audit.reading import reading
 from audit.store import newest_checkpoint
 from gateway.config import Config
-from gateway.parts import recover, sequencer_of
+from gateway.parts.sequencing import sequencer_of
+from gateway.parts.starting import recover
 from gateway.services import Services
 from gateway.witnessing import Asker, Standing, witnesses_of
 

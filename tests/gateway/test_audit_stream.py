@@ -31,7 +31,7 @@ from audit.crash import CrashPoint
 from audit.sequencer import Sequencer
 from gateway.api.stream import EXTENSION, Streams
 from gateway.auth.clients import Move, NewClient, move_client
-from gateway.parts import sequencer_of
+from gateway.parts.sequencing import sequencer_of
 from gateway.services import Services
 from gateway.tables import clients
 

@@ -20,7 +20,8 @@ from audit.events import EventType
 from gateway.api.audit import log_vkey
 from gateway.config import Config
 from gateway.doctor import examine
-from gateway.parts import recover, sequencer_of
+from gateway.parts.sequencing import sequencer_of
+from gateway.parts.starting import recover
 from gateway.storage.database import open_engine
 from gateway.storage.rights import APP, SEQUENCER, grant_rights, renew_rights
 from gateway.witnessing import Asker, Standing, witnesses_of

@@ -29,7 +29,7 @@ from gateway.auth.scopes import Role
 from gateway.cli import main
 from gateway.cli.opening import prepared_services
 from gateway.config import Config
-from gateway.parts import recover
+from gateway.parts.starting import recover
 from gateway.privacy import privacy_desk
 from gateway.services import Services
 from gateway.tables import clients

@@ -35,7 +35,8 @@ from gateway.config import Config
 from gateway.errors import ConfigError
 from gateway.key_rotation import Rotation, begin_announced, rotate_signing_key
 from gateway.log_key import LogKeys, Places, log_keys
-from gateway.parts import recover, sequencer_of
+from gateway.parts.sequencing import sequencer_of
+from gateway.parts.starting import recover
 from gateway.services import Services, open_services
 from gateway.storage.state import FileState
 

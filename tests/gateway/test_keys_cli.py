@@ -13,7 +13,8 @@ from audit.events import EventType
 from gateway.cli import main
 from gateway.config import Config
 from gateway.key_rotation import begin_announced
-from gateway.parts import recover, sequencer_of
+from gateway.parts.sequencing import sequencer_of
+from gateway.parts.starting import recover
 from gateway.services import open_services
 
 Run = Callable[..., Result]

@@ -29,7 +29,8 @@ from gateway.config import Config
 from gateway.errors import ConfigError
 from gateway.key_rotation import begin_announced, rotate_master_key, rotate_signing_key
 from gateway.log_key import log_keys
-from gateway.parts import recover, run_sequencer, sequencer_of
+from gateway.parts.sequencing import run_sequencer, sequencer_of
+from gateway.parts.starting import recover
 from gateway.services import Services, open_services
 from gateway.storage.kms import KmsAway
 from gateway.storage.master_key import MasterKeys

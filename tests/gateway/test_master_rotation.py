@@ -22,7 +22,7 @@ from compliance.wrapping import MasterKey
 from gateway.config import Config
 from gateway.errors import ConfigError
 from gateway.key_rotation import Rotation, rotate_master_key
-from gateway.parts import recover
+from gateway.parts.starting import recover
 from gateway.services import Services, open_services
 from gateway.storage.durable import replace_file
 from gateway.storage.master_key import MasterKeys

@@ -24,7 +24,7 @@ from audit.events import EventType
 from audit.following import signed_entries, signed_places, signed_size
 from audit.sequencer import Sequencer
 from gateway.api.invitations import EXTENSION as POLLS
-from gateway.parts import sequencer_of
+from gateway.parts.sequencing import sequencer_of
 from gateway.preference import preferred_wait_s
 from gateway.services import Services
 

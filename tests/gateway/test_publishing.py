@@ -28,7 +28,8 @@ from gateway.api.audit import log_vkey
 from gateway.cli.opening import prepared_services
 from gateway.config import Config
 from gateway.errors import BlobsAway, ConfigError
-from gateway.parts import recover, run_sequencer, sequencer_of
+from gateway.parts.sequencing import run_sequencer, sequencer_of
+from gateway.parts.starting import recover
 from gateway.publishing import open_target
 from gateway.publishing.publishing import Publishing
 from gateway.publishing.targets import FolderTarget

@@ -24,7 +24,7 @@ from compliance.tables import privacy_holds, privacy_requests, subjects
 from gateway.app import create_app
 from gateway.auth.refusals import close_refusals
 from gateway.config import Config
-from gateway.parts import recover
+from gateway.parts.starting import recover
 from gateway.services import Services, open_services
 from gateway.storage.migrating import upgrade
 from gateway.tables import (

@@ -18,7 +18,8 @@ from audit.siem import SinkDown, parse_sinks
 from gateway.cli import main
 from gateway.config import Config
 from gateway.doctor import examine
-from gateway.parts import forwarder_of, sequencer_of
+from gateway.parts.forwarding import forwarder_of
+from gateway.parts.sequencing import sequencer_of
 from gateway.services import open_services
 
 

@@ -24,7 +24,7 @@ from gateway.config import Config
 from gateway.messaging.courier import Courier
 from gateway.messaging.errors import WebhookInvalid
 from gateway.messaging.outbox import QueueName, post_all
-from gateway.parts import recover
+from gateway.parts.starting import recover
 from gateway.rounds.invitations import InvitationStatus
 from gateway.services import Services
 from gateway.storage.bell import Channel

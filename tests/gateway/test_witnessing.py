@@ -35,7 +35,8 @@ from gateway.config import Config
 from gateway.doctor.errors import Ailing
 from gateway.doctor.witnesses import witnesses as examined
 from gateway.errors import ConfigError
-from gateway.parts import recover, sequencer_of
+from gateway.parts.sequencing import sequencer_of
+from gateway.parts.starting import recover
 from gateway.services import Services, utc_now
 from gateway.witnessing import Asker, Standing, WitnessAddress, run_witnesses, witnesses_of
 from gateway.witnessing.part import Companion

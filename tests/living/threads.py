@@ -16,7 +16,10 @@ from living.home import Home
 from gateway.app import create_app
 from gateway.auth.refusals import close_refusals
 from gateway.config import load_config
-from gateway.parts import recover, run_forwarder, run_sequencer, run_worker
+from gateway.parts.forwarding import run_forwarder
+from gateway.parts.sequencing import run_sequencer
+from gateway.parts.starting import recover
+from gateway.parts.working import run_worker
 from gateway.services import Services, open_services
 
 PARTS = {"worker": run_worker, "sequencer": run_sequencer, "forwarder": run_forwarder}

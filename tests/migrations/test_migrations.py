@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, inspect, text
 
 import audit.tables
@@ -16,7 +17,7 @@ import compliance.tables
 import gateway.tables
 from audit.reading import reading
 from gateway.storage.database import open_engine
-from gateway.storage.migrating import Which, upgrade
+from gateway.storage.migrating import Which, head, migrations_folder, upgrade
 
 METADATA: dict[Which, list[Any]] = {
     "main": [audit.tables.metadata, compliance.tables.metadata, gateway.tables.metadata],
@@ -52,6 +53,14 @@ def test_migrated_is_what_the_tables_say(engine: Engine, which: Which) -> None:
         differences = compare_metadata(context, METADATA[which])
 
     assert differences == []
+
+
+@pytest.mark.parametrize("which", ["main", "keystore"])
+def test_the_head_is_the_one_that_alembic_finds(which: Which) -> None:
+    """It is read from the files, since every start asks for it."""
+    script = ScriptDirectory(str(migrations_folder()), version_locations=[str(migrations_folder() / which)])
+
+    assert head(which) == script.get_current_head()
 
 
 def test_the_specified_tables_and_columns_are_there(engine: Engine) -> None:

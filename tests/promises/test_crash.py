@@ -22,7 +22,7 @@ from sqlalchemy import select
 from audit.reading import reading
 from audit.store import latest_checkpoint, newest_checkpoint, pending_count, tree_size
 from audit.tables import audit_log
-from gateway.parts import recover
+from gateway.parts.starting import recover
 from gateway.privacy import privacy_desk
 from gateway.rounds.ledger import LineStatus
 from gateway.rounds.record import RoundStatus, UpdateStatus, find_round, lock_round

@@ -26,7 +26,7 @@ from audit.store import latest_checkpoint
 from audit.tables import metadata
 from gateway.api.audit import log_vkey
 from gateway.cli import main
-from gateway.parts import sequencer_of
+from gateway.parts.sequencing import sequencer_of
 from gateway.services import Services
 
 KEYS = {"audit_log": "seq", "audit_checkpoints": "size"}

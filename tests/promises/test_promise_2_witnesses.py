@@ -31,7 +31,8 @@ from audit.triggers import INSERT_ONLY
 from gateway.api.audit import log_vkey
 from gateway.cli import main
 from gateway.log_key import log_keys
-from gateway.parts import recover, sequencer_of
+from gateway.parts.sequencing import sequencer_of
+from gateway.parts.starting import recover
 from gateway.services import Services
 from gateway.witnessing import Asker, Standing, witnesses_of
 

@@ -16,7 +16,7 @@ from sqlalchemy import select
 
 from audit.reading import reading
 from gateway.errors import BudgetExceeded, RoundOpen
-from gateway.parts import recover
+from gateway.parts.starting import recover
 from gateway.rounds.ledger import LineStatus
 from gateway.rounds.opening import RoundRequest, open_round
 from gateway.services import utc_now

@@ -24,7 +24,7 @@ from gateway.backup.errors import LogIncomplete
 from gateway.backup.reading import rows_of
 from gateway.backup.rows import main_tables
 from gateway.backup.writing import silent
-from gateway.parts import sequencer_of
+from gateway.parts.sequencing import sequencer_of
 from gateway.tables import client_updates
 
 _DEAR = NOISED | {"noise_multiplier": 2.0}  # the second one would pass a budget of 2

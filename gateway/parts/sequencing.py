@@ -1,12 +1,10 @@
-"""The gateway's background parts, each a loop that stops when told: worker, sequencer, forwarder."""
+"""The part that orders and signs the log; beside it, what publishes tiles and asks witnesses."""
 
 from __future__ import annotations
 
 import logging
-import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sqlalchemy import Engine
@@ -14,56 +12,20 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from audit.errors import AuditError
 from audit.sequencer import Sequencer
-from audit.siem.forwarder import Forwarder
-from audit.siem.sinks import NamedSink, parse_sinks
-from compliance.epoch_cache import EpochCache
-from compliance.keys import SigningUse
 from gateway.errors import GatewayError
 from gateway.key_rotation import begin_announced
 from gateway.log_key import log_keys
-from gateway.messaging.courier import Courier
-from gateway.messaging.webhook import check_webhook
-from gateway.privacy import privacy_desk
-from gateway.publishing import check_target, run_publisher
-from gateway.rounds.recovery import unite_spends
-from gateway.rounds.worker import Worker
+from gateway.publishing import run_publisher
 from gateway.services import BELLS, Services
 from gateway.storage.bell import Channel
 from gateway.storage.database import is_outage, kind_of, open_engine
 from gateway.storage.ringing import ring_after_commits
-from gateway.witnessing import run_witnesses, witnesses_of
+from gateway.witnessing import run_witnesses
 
 log = logging.getLogger(__name__)
 _AWAY_PAUSE_S = 1.0
 _LONGEST_WAIT_S = 1.0  # a bell may be missed
 _LEAVE_S = 3.0
-
-
-def recover(services: Services) -> None:
-    """What every start does before it takes work: state, key store and database agree again (RULES 1, 2)."""
-    parse_sinks(services.config.siem_sinks)  # a wrong sink is told at start, not by a silent SIEM
-    check_webhook(services.config)
-    check_target(services.config)
-    witnesses_of(services.config)
-    services.keystore.apply_state()
-    unite_spends(services)
-    for use in SigningUse:
-        if use is not SigningUse.LOG:
-            services.keystore.signing_key(use)  # made now: jwks.json is whole from the first answer on
-    if not services.config.log_key:
-        log_keys(services).first()
-    begin_announced(services)
-
-
-def run_worker(services: Services, stop: threading.Event) -> None:
-    """Move rounds on, see privacy requests through, and carry messages and invitations."""
-    courier = threading.Thread(target=Courier(services).run, args=(stop,), name="courier")
-    courier.start()
-    try:
-        Worker(services, privacy_desk(services)).run(stop)
-    finally:
-        stop.set()
-        courier.join()
 
 
 def run_sequencer(services: Services, stop: threading.Event) -> None:
@@ -144,47 +106,3 @@ def sequencer_of(services: Services, engine: Engine | None = None) -> Sequencer:
         clock=services.clock,
         crash=services.crash,
     )
-
-
-def run_forwarder(services: Services, stop: threading.Event) -> None:
-    """Deliver the log to every sink, each at its own pace; one that hangs is not waited for at the end."""
-    threads = [
-        threading.Thread(
-            target=forwarder_of(services, sink).run, args=(stop,), name=f"sink-{sink.name}", daemon=True
-        )
-        for sink in parse_sinks(services.config.siem_sinks, hostname=socket.gethostname())
-    ]
-    for thread in threads:
-        thread.start()
-    stop.wait()
-    end = time.monotonic() + _LEAVE_S
-    for thread in threads:
-        thread.join(max(0.0, end - time.monotonic()))  # a batch that is not noted comes again
-
-
-def forwarder_of(services: Services, sink: NamedSink) -> Forwarder:
-    """The forwarder to one sink; an outage is an entry, once when it begins and once when it ends."""
-    return Forwarder(
-        services.engine,
-        sink.sink,
-        sink.name,
-        pseudonyms(services),
-        services.clock,
-        wait=lambda: services.bell.wait(Channel.LOG, _LONGEST_WAIT_S),
-        draft=lambda event, facts: services.trail.draft(event, details=facts),
-        crash=services.crash,
-    )
-
-
-def pseudonyms(services: Services) -> Callable[[str], str | None]:
-    """The pseudonym behind a key id; an erased person has none and is given no new one (RULES 18, 28)."""
-    keystore = services.keystore
-    known: EpochCache[str, str | None] = EpochCache(services.state.epoch)
-
-    def look(key_id: str) -> str | None:
-        subject = keystore.subject_of(key_id)
-        if subject is None or keystore.is_forbidden(subject):
-            return None
-        return keystore.pseudonym(subject)
-
-    return lambda key_id: known.get(key_id, lambda: look(key_id))

@@ -1,0 +1,21 @@
+"""The part that moves rounds and privacy requests on, and carries messages."""
+
+from __future__ import annotations
+
+import threading
+
+from gateway.messaging.courier import Courier
+from gateway.privacy import privacy_desk
+from gateway.rounds.worker import Worker
+from gateway.services import Services
+
+
+def run_worker(services: Services, stop: threading.Event) -> None:
+    """Move rounds on, see privacy requests through, and carry messages and invitations."""
+    courier = threading.Thread(target=Courier(services).run, args=(stop,), name="courier")
+    courier.start()
+    try:
+        Worker(services, privacy_desk(services)).run(stop)
+    finally:
+        stop.set()
+        courier.join()

@@ -101,7 +101,9 @@ def test_a_setting_of_a_later_version_is_compared_with_its_default(services: Ser
     assert told(services, "config.changed") == [{"settings": ["FLG_SIEM_SINKS"], "mode": "web"}]
 
 
-def test_an_end_is_not_held_up_by_a_database_that_is_away(home: Home) -> None:
+def test_an_end_is_not_held_up_by_a_database_that_is_away(
+    home: Home, caplog: pytest.LogCaptureFixture
+) -> None:
     """The process ends all the same, and says so in its own log."""
     config = replace(
         Config(),
@@ -112,6 +114,10 @@ def test_an_end_is_not_held_up_by_a_database_that_is_away(home: Home) -> None:
     )
     with closing(open_services(config, part="web")) as services:
         note_stop(services, "web", 1.5)
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "the log does not say that web ended: the database is away (OperationalError)"
+    ]
 
 
 def test_every_process_says_when_it_starts_and_ends(home: Home) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import gateway.app  # noqa: F401 - defines every refusal
+import gateway.storage.kms  # noqa: F401 - likewise, and is loaded only where it is used
 from audit.events import EVENTS, Event, Kind, Outcome
 from compliance.errors import ComplianceError
 from gateway.backup.errors import BackupError  # noqa: F401 - defines its refusals

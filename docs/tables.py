@@ -14,8 +14,8 @@ from inspect import getdoc
 from pathlib import Path
 from typing import Any
 
-import gateway.app  # noqa: F401 - defines every refusal
-import gateway.storage.kms  # noqa: F401 - likewise, and is loaded only where it is used
+import gateway.app
+import gateway.storage.kms  # noqa: F401 - these two define every refusal
 from audit.events import EVENTS, Event, Kind, Outcome
 from compliance.errors import ComplianceError
 from gateway.backup.errors import BackupError  # noqa: F401 - defines its refusals

@@ -5,7 +5,7 @@
 .PHONY: help setup setup-tests demo lint format docs test soak check bench constraints
 
 BIN := .venv/bin
-JOBS ?= $(shell expr $$(nproc) + 1)# tests wait for servers much of their time
+JOBS ?= $(shell expr $$(nproc) + 2)# tests wait for servers much of their time
 PYTEST_ARGS ?=
 export PATH := $(PATH):/usr/sbin# where Debian keeps nginx and rsyslogd
 

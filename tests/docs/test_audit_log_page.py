@@ -21,6 +21,7 @@ from audit.store import add_cosignature, newest_checkpoint
 from audit.verifier.verdict import Verdict
 from gateway.api.audit import log_vkey
 from gateway.cli import main
+from gateway.parts.sequencing import sequencer_of
 
 PAGE = (ROOT / "docs" / "audit-log.md").read_text("utf-8")
 WITNESSES = [CosignatureSigner(f"w{number}.example", Ed25519PrivateKey.generate()) for number in range(3)]
@@ -43,6 +44,9 @@ def home(tmp_path: Path) -> Iterator[Home]:
             (folder / "last-year.checkpoint").write_text(gateway.checkpoint(), "utf-8")
             (folder / "receipt.txt").write_text(gateway.submit(person, number)["receipt"])
             gateway.await_end(number)
+        with made.stores() as services:
+            while sequencer_of(services).run_once():
+                pass  # the thread may have been stopped before the last entries
         with made.stores() as services, services.engine.begin() as conn:
             newest = newest_checkpoint(conn)
             assert newest is not None

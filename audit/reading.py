@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine
 
+ALONE = "alone"
+_POSTGRESQL_ALONE = {"isolation_level": "AUTOCOMMIT"}
 _POSTGRESQL_SNAPSHOT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
 
@@ -15,6 +17,14 @@ def reading(engine: Engine) -> Iterator[Connection]:
     """One consistent view on SQLite; on PostgreSQL each statement sees what was committed before it."""
     with engine.connect() as conn:
         yield conn.execution_options(flg_reading=True)
+
+
+@contextmanager
+def glance(engine: Engine) -> Iterator[Connection]:
+    """One statement alone, without a transaction around it: for what each request asks."""
+    with engine.connect() as conn:
+        options = _POSTGRESQL_ALONE if engine.dialect.name == "postgresql" else {}
+        yield conn.execution_options(flg_reading=ALONE, **options)
 
 
 @contextmanager

@@ -19,10 +19,17 @@ class EventType(StrEnum):
     CLIENT_SUSPENDED = "client.suspended"
     CLIENT_RESUMED = "client.resumed"
     CLIENT_REVOKED = "client.revoked"
+    CLIENT_CHANGED = "client.changed"
     USER_ADDED = "user.added"
+    USER_CHANGED = "user.changed"
+    USER_SIGNED_IN = "user.signed_in"
+    USER_SIGNED_OUT = "user.signed_out"
+    USER_REFUSED = "user.refused"
+    ACCESS_GRANTED = "access.granted"
     TOKEN_ISSUED = "token.issued"  # noqa: S105 - an event's name
     TOKEN_REFUSED = "token.refused"  # noqa: S105
     TOKEN_REVOKED = "token.revoked"  # noqa: S105
+    TOKEN_REUSED = "token.reused"  # noqa: S105
     ACCESS_REFUSED = "access.refused"
     MODEL_PUBLISHED = "model.published"
     MODEL_PROMOTED = "model.promoted"

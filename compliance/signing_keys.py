@@ -53,7 +53,14 @@ class SigningKeys:
 
     def standing(self, use: SigningUse) -> tuple[SigningKeyRow | None, list[SigningKeyRow]]:
         """The key that waits and those in force, as of one moment: one that begins is always either of them."""
-        rows, now = self._known.get(use, lambda: self.rows(use)), self._clock()
+        return self._standing(self._known.get(use, lambda: self.rows(use)))
+
+    def standing_now(self, use: SigningUse) -> tuple[SigningKeyRow | None, list[SigningKeyRow]]:
+        """The same, read anew: also what another machine did, whose epoch this one does not see."""
+        return self._standing(self.rows(use))
+
+    def _standing(self, rows: list[SigningKeyRow]) -> tuple[SigningKeyRow | None, list[SigningKeyRow]]:
+        now = self._clock()
         begun = [row for row in rows if row.awaits is None]
         in_force = begun[:1] + [row for row in begun[1:] if row.retires_at and row.retires_at > now]
         return next((row for row in rows if row.awaits is not None), None), in_force
@@ -157,11 +164,21 @@ class SigningKeys:
         self._state.bump_epoch()
         return self.rows(use)[0]
 
-    def begin(self, row: SigningKeyRow) -> None:
-        """Let a prepared key sign, from the next signature on, in every process; again is nothing."""
+    def begin(self, row: SigningKeyRow, *, before_until: datetime | None = None) -> None:
+        """Let a prepared key sign, from the next signature on, in every process; again is nothing.
+
+        Args:
+            row: the key.
+            before_until: until when the key before it is in force too; None: as it was said when this one was prepared.
+        """
         begun = update(signing_keys).where(_TABLE.kid == row.kid, _TABLE.awaits == row.awaits)
+        before = update(signing_keys).where(
+            _TABLE.use == row.use.value, _TABLE.generation == row.generation - 1
+        )
         with self._engine.begin() as conn:
-            conn.execute(begun.values(awaits=None))
+            is_now = conn.execute(begun.values(awaits=None)).rowcount > 0
+            if is_now and before_until is not None:
+                conn.execute(before.values(retires_at=before_until))
         self._state.bump_epoch()
 
     def _values(

@@ -14,7 +14,6 @@ from pydantic import TypeAdapter, ValidationError
 from gateway.errors import ConfigError
 
 PREFIX = "FLG_"
-LATER = ("TRUSTED_ISSUERS",)
 
 
 def _setting(default: Any, doc: str, *, secret: bool = False) -> Any:
@@ -104,11 +103,27 @@ class Config:
     )
     evaluate: str = _setting("", "The operator's evaluation of a model: `module:function`")
     evaluate_timeout_s: float = _setting(300.0, "Time limit of one evaluation")
+    trusted_issuers: str = _setting(
+        "",
+        "Outside issuers whose tokens are taken: a JSON list of objects (docs/outside-issuers.md)",
+        secret=True,
+    )
+    openid_provider: str = _setting(
+        "", "OpenID provider through which people sign in: a JSON object (docs/people.md)", secret=True
+    )
     token_ttl_s: int = _setting(900, "Life of an access token")
+    refresh_ttl_s: int = _setting(
+        86_400, "How long a tool may act for a person after each consent; refresh tokens end then"
+    )
     registration_ttl_s: int = _setting(30 * 86_400, "Life of a registration token")
+    tokens_per_client: int = _setting(100, "Live tokens of one client; a new one ends the oldest beyond it")
+    session_ttl_s: int = _setting(8 * 3600, "A person signs in anew after this time")
+    session_idle_s: int = _setting(1800, "A person who did nothing for this time signs in anew")
     rate_limits: str = _setting(
-        "models=10/minute;updates=5/minute;rounds=20/minute;register=100/minute;auth_failures=30/minute",
-        "Requests per client and route class",
+        "models=10/minute;updates=5/minute;rounds=20/minute;register=100/minute;auth_failures=30/minute;"
+        "auth_addresses=300/minute;sign_ins=10/minute;account_sign_ins=30/hour;account_codes=30/day",
+        "Requests per client and route class, and failed proofs; a class not named keeps its default "
+        "(docs/authorisation.md)",
     )
     max_update_bytes: int = _setting(4 << 30, "Largest update or model body accepted")
     blob_grace_s: float = _setting(3600.0, "A blob that no row names is removed after this time")
@@ -124,7 +139,11 @@ class Config:
     worker_interval_s: float = _setting(0.1, "Pause between two looks of the worker")
     receipt_max_delay_s: int = _setting(86_400, "Promise of a receipt: in the log within this time")
     controller: str = _setting("", "Name and contact of the controller, for answers under Art. 15")
-    trusted_proxy: bool = _setting(False, "Take the client address from X-Forwarded-For of the TLS front")
+    trusted_proxy: str = _setting(
+        "false",
+        "Whose word counts for address, scheme and client certificate: `false` (nobody's), `true` (a TLS front on "
+        "this machine), or the front's networks, comma-separated",
+    )
     certificates_dir: str = _setting("./certificates", "Configuration, work and log directories of certbot")
     acme_server: str = _setting("https://acme-v02.api.letsencrypt.org/directory", "ACME directory URL")
     certificate_deploy_hook: str = _setting(
@@ -146,8 +165,7 @@ def load_config(environ: Mapping[str, str] | None = None, toml_path: Path | None
         toml_path: the file; `./fl-gateway.toml` when not given, and no error when that is missing.
 
     Raises:
-        ConfigError: an unknown name in the file, an unreadable file, a value of the wrong form, or a setting
-            that only a later version carries out: it must not be passed over in silence.
+        ConfigError: an unknown name in the file, an unreadable file, or a value of the wrong form.
     """
     env = os.environ if environ is None else environ
     values = {**_from_toml(toml_path), **_from_environment(env)}
@@ -185,9 +203,6 @@ def _from_toml(path: Path | None) -> dict[str, Any]:
 
 def _from_environment(env: Mapping[str, str]) -> dict[str, str]:
     found: dict[str, str] = {}
-    for later in LATER:
-        if env.get(PREFIX + later):
-            raise ConfigError(f"{PREFIX}{later} is not carried out by this version: leave it out")
     for name in _names():
         direct, by_file = env.get(PREFIX + name.upper()), env.get(f"{PREFIX}{name.upper()}_FILE")
         if direct is not None and by_file is not None:

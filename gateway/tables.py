@@ -39,10 +39,16 @@ clients = Table(
     Column("auth_method", String(32), nullable=False, info=impersonal("how it proves itself")),
     Column("secret_hash", String(64), info=personal("access", "SHA-256 of its secret")),
     Column("api_key_hash", String(64), unique=True, info=personal("access", "SHA-256 of its API key")),
+    Column("jwks", Json, info=personal("access", "public keys that it proves itself with; sealed")),
+    Column("subject_dn", Json, info=personal("access", "subject of its certificate; sealed")),
+    Column("token_format", String(8), info=impersonal("opaque or jwt; null: opaque")),
+    Column("redirect_uris", Json, info=impersonal("where codes of people may be sent; null: no people")),
+    Column("outside_index", String(64), info=personal("identifier", "finds it by its issuer's name; HMAC")),
     Column("status", String(16), nullable=False, info=impersonal("active, suspended or revoked")),
     Column("registered_at", UtcDateTime, nullable=False, info=personal("access", "since when it takes part")),
     Column("last_seen_at", UtcDateTime, info=personal("access", "whether it is still there")),
     Index("clients_subject", "subject_id"),
+    Index("clients_outside", "outside_index", unique=True),
     Column("last_chosen_at", UtcDateTime, info=personal("contribution", "when a round last chose it")),
     Index("clients_name", "name_index"),
     Index("clients_eligible", "status", "role", "last_seen_at"),
@@ -61,11 +67,98 @@ tokens = Table(
         info=personal("identifier", "whose token it is"),
     ),
     Column("scope", Text, nullable=False, info=impersonal("what the token allows")),
-    Column("kind", String(16), nullable=False, info=impersonal("access or registration")),
+    Column("kind", String(16), nullable=False, info=impersonal("access, refresh or registration")),
     Column("issued_at", UtcDateTime, nullable=False, info=personal("access", "when it was issued")),
     Column("expires_at", UtcDateTime, nullable=False, info=impersonal("when it ends")),
-    Index("tokens_client", "client_id"),
+    Column("user_id", Id, info=personal("identifier", "the person for whom the client acts")),
+    Column("family_id", Id, info=personal("access", "what began with the same consent")),
+    Column("thumbprint", String(43), info=personal("access", "the certificate it is bound to (RFC 8705)")),
+    Column("is_jwt", Boolean, info=impersonal("whether it speaks for itself (RFC 9068)")),
+    Column("used_at", UtcDateTime, info=personal("access", "when a refresh token was exchanged")),
+    Index("tokens_client", "client_id", "issued_at"),
     Index("tokens_expiry", "expires_at"),
+    Index("tokens_family", "family_id"),
+    Index("tokens_user", "user_id"),
+)
+
+revoked_tokens = Table(
+    "revoked_tokens",
+    metadata,
+    Column("token_hash", String(64), primary_key=True, info=personal("access", "SHA-256 of a JWT")),
+    Column("client_id", Id, nullable=False, info=personal("identifier", "whose token it was")),
+    Column("expires_at", UtcDateTime, nullable=False, info=impersonal("until when it must be refused")),
+    Index("revoked_tokens_client", "client_id"),
+    Index("revoked_tokens_expiry", "expires_at"),
+)
+
+authorization_codes = Table(
+    "authorization_codes",
+    metadata,
+    Column("code_hash", String(64), primary_key=True, info=personal("access", "SHA-256 of a code")),
+    Column("client_id", Id, nullable=False, info=personal("identifier", "the client it was given to")),
+    Column("user_id", Id, nullable=False, info=personal("identifier", "the person who allowed it")),
+    Column("family_id", Id, nullable=False, info=personal("access", "the tokens that follow from it")),
+    Column("redirect_uri", Text, nullable=False, info=impersonal("where it was sent")),
+    Column("scope", Text, nullable=False, info=impersonal("what it allows")),
+    Column("code_challenge", String(43), nullable=False, info=impersonal("S256 of the verifier (RFC 7636)")),
+    Column("issued_at", UtcDateTime, nullable=False, info=personal("access", "when it was issued")),
+    Column("expires_at", UtcDateTime, nullable=False, info=impersonal("when it ends")),
+    Column("used_at", UtcDateTime, info=personal("access", "when it was exchanged")),
+    Index("authorization_codes_client", "client_id"),
+    Index("authorization_codes_user", "user_id"),
+    Index("authorization_codes_family", "family_id"),
+    Index("authorization_codes_expiry", "expires_at"),
+)
+
+used_assertions = Table(
+    "used_assertions",
+    metadata,
+    Column("jti_hash", String(64), primary_key=True, info=personal("access", "SHA-256 of client and jti")),
+    Column("client_id", Id, nullable=False, info=personal("identifier", "who showed it")),
+    Column("expires_at", UtcDateTime, nullable=False, info=impersonal("until when it must be refused")),
+    Index("used_assertions_client", "client_id"),
+    Index("used_assertions_expiry", "expires_at"),
+)
+
+users = Table(
+    "users",
+    metadata,
+    Column("user_id", Id, primary_key=True, info=personal("identifier", "names a person, at random")),
+    Column("subject_id", Id, nullable=False, info=personal("identifier", "whose account it is")),
+    Column("role", String(16), nullable=False, info=personal("access", "which scopes it may get")),
+    Column(
+        "name", Json, nullable=False, info=personal("identifier", "what the person signs in with; sealed")
+    ),
+    Column("name_index", String(64), nullable=False, info=personal("identifier", "finds it by name; HMAC")),
+    Column("password_hash", Json, info=personal("access", "argon2id of the password; sealed")),
+    Column("totp", Json, info=personal("access", "secret of the one-time codes; sealed")),
+    Column("totp_step", BigInteger, info=personal("access", "the newest step whose code was used")),
+    Column("outside_index", String(64), info=personal("identifier", "finds it by the provider's name; HMAC")),
+    Column("status", String(16), nullable=False, info=impersonal("active, suspended or revoked")),
+    Column("added_at", UtcDateTime, nullable=False, info=personal("access", "since when it may sign in")),
+    Column("last_seen_at", UtcDateTime, info=personal("access", "when it last signed in")),
+    Index("users_subject", "subject_id"),
+    Index("users_name", "name_index", unique=True),
+    Index("users_outside", "outside_index", unique=True),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("session_hash", String(64), primary_key=True, info=personal("access", "SHA-256 of a cookie")),
+    Column(
+        "user_id",
+        Id,
+        ForeignKey("users.user_id", ondelete="CASCADE"),
+        nullable=False,
+        info=personal("identifier", "who signed in"),
+    ),
+    Column("method", String(16), nullable=False, info=impersonal("password or openid")),
+    Column("started_at", UtcDateTime, nullable=False, info=personal("access", "when it began")),
+    Column("seen_at", UtcDateTime, nullable=False, info=personal("access", "when it was last used")),
+    Column("expires_at", UtcDateTime, nullable=False, info=impersonal("when it ends")),
+    Index("sessions_user", "user_id"),
+    Index("sessions_expiry", "expires_at"),
 )
 
 models = Table(

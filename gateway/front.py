@@ -73,10 +73,11 @@ class Front:
                 raise ConfigError(f"{port} is no TCP port: choose one from 1 to 65535")
         if self.max_upload_bytes < 1 or self.max_json_bytes < 1:
             raise ConfigError("a body limit must be at least one byte: nginx takes 0 for no limit at all")
-        if (self.client_certificates is ClientCertificates.CA) != (self.client_ca is not None):
-            raise ConfigError(
-                "client certificates of an authority need its file, and only they do: --client-ca"
-            )
+        match self.client_certificates, self.client_ca:
+            case (ClientCertificates.CA, None):
+                raise ConfigError("client certificates of an authority need its file: --client-ca")
+            case (ClientCertificates.OFF, Path()):
+                raise ConfigError("--client-ca says more about --client-certificates: add it")
 
 
 def render_http(front: Front) -> str:
@@ -114,13 +115,16 @@ def _render(name: str, front: Front) -> str:
 
 
 def _client_certificate_lines(front: Front) -> list[str]:
+    authority = (
+        [f"ssl_client_certificate {front.client_ca};", "ssl_verify_depth 3;"] if front.client_ca else []
+    )
     match front.client_certificates:
         case ClientCertificates.OFF:
             return []
         case ClientCertificates.CA:
-            return [f"ssl_client_certificate {front.client_ca};", "ssl_verify_client optional;"]
+            return [*authority, "ssl_verify_client optional;"]
         case ClientCertificates.SELF_SIGNED:
-            return ["ssl_verify_client optional_no_ca;"]
+            return [*authority, "ssl_verify_client optional_no_ca;"]
 
 
 def _lines(lines: Iterable[str]) -> str:

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from dataclasses import replace
 from datetime import datetime
 from hashlib import sha256
 from typing import Annotated, Any
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from sqlalchemy.exc import IntegrityError
 
 from gateway import idempotency
+from gateway.auth.admission import current_client
+from gateway.auth.client_keys import checked_public_key, set_public_key
 from gateway.auth.clients import Device, Move, move_client, new_registration, register_client
 from gateway.auth.roster import ClientRecord, client_record, list_clients
-from gateway.auth.scopes import Scope
 from gateway.errors import (
     BadRequest,
     Conflict,
@@ -27,6 +24,7 @@ from gateway.errors import (
     NotFound,
     PayloadTooLarge,
     RateLimited,
+    SignatureInvalid,
     UnsupportedMediaType,
     ValidationFailed,
 )
@@ -61,6 +59,13 @@ class RegistrationAnswer:
 
 
 @dataclass(frozen=True, slots=True, config=WIRE)
+class PublicKeyWish:
+    """The key that is to sign the client's updates: raw Ed25519, in base64."""
+
+    public_key: Annotated[str, Field(max_length=64)]
+
+
+@dataclass(frozen=True, slots=True, config=WIRE)
 class ClientAnswer:
     """A client as operators see it."""
 
@@ -70,6 +75,8 @@ class ClientAnswer:
     role: str
     status: str
     auth_method: str
+    token_format: str
+    redirect_uris: tuple[str, ...]
     platform: str | None
     registered_at: datetime
     last_seen_at: datetime | None
@@ -87,7 +94,6 @@ class ClientPage:
 @clients.post("/register")
 @operation(
     "Register a device or silo as a client of its own",
-    scopes=(Scope.CLIENT_REGISTER,),
     body=RegistrationWish,
     answers={201: RegistrationAnswer},
     errors=(
@@ -99,7 +105,6 @@ class ClientPage:
         RateLimited,
     ),
     headers=("Idempotency-Key",),
-    limit="register",
 )
 def register() -> Response:
     """Make a new client, subject and registration token, each time."""
@@ -112,7 +117,6 @@ def register() -> Response:
 @clients.get("")
 @operation(
     "The clients, oldest first",
-    scopes=(Scope.CLIENT_MANAGE,),
     answers={200: ClientPage},
     errors=(ValidationFailed,),
     numbers=PAGE,
@@ -125,7 +129,7 @@ def show_clients() -> Response:
 
 
 @clients.get("/<client_id>")
-@operation("One client", scopes=(Scope.CLIENT_MANAGE,), answers={200: ClientAnswer}, errors=(NotFound,))
+@operation("One client", answers={200: ClientAnswer}, errors=(NotFound,))
 def show_client(client_id: str) -> Response:
     """One client."""
     return answer(_shown(client_record(current_services(), client_id)))
@@ -134,13 +138,36 @@ def show_client(client_id: str) -> Response:
 @clients.delete("/<client_id>")
 @operation(
     "End a client's access for good",
-    scopes=(Scope.CLIENT_MANAGE,),
     answers={204: None},
     errors=(NotFound, Conflict),
 )
 def revoke_client(client_id: str) -> Response:
     """Revoke the client and all of its tokens; its record stays."""
     move_client(current_services(), client_id, Move.REVOKE)
+    return Response(status=204)
+
+
+@clients.put("/me/public-key")
+@operation(
+    "Register the key that signs the client's updates, or another one, signed by the old",
+    body=PublicKeyWish,
+    answers={204: None},
+    errors=(
+        BadRequest,
+        PayloadTooLarge,
+        UnsupportedMediaType,
+        ValidationFailed,
+        SignatureInvalid,
+        Conflict,
+        RateLimited,
+    ),
+    headers=("X-Client-Signature",),
+)
+def put_public_key() -> Response:
+    """Set the client's own key; from now on its updates must be signed by it."""
+    body, signature = read_json_body(), request.headers.get("X-Client-Signature")
+    wished = parse_json(PublicKeyWish, body).public_key
+    set_public_key(current_services(), current_client(), wished, body=body, signature=signature)
     return Response(status=204)
 
 
@@ -161,23 +188,7 @@ def _registered(device: Device, key: str | None, body_digest: bytes) -> Response
 
 def _device(wish: RegistrationWish) -> Device:
     device = Device(wish.name, wish.device_id, wish.platform, wish.capabilities, wish.public_key)
-    return replace(device, public_key=_checked_key(wish.public_key)) if wish.public_key else device
-
-
-def _checked_key(text: str) -> str:
-    """The Ed25519 key in canonical base64.
-
-    Raises:
-        ValidationFailed: it is no key.
-    """
-    try:
-        raw = base64.b64decode(text, validate=True)
-        Ed25519PublicKey.from_public_bytes(raw)
-    except (binascii.Error, ValueError, UnsupportedAlgorithm):
-        raise ValidationFailed(
-            [{"pointer": "/public_key", "detail": "must be a raw Ed25519 key, 32 bytes in base64"}]
-        ) from None
-    return base64.b64encode(raw).decode()
+    return replace(device, public_key=checked_public_key(wish.public_key)) if wish.public_key else device
 
 
 def _shown(record: ClientRecord) -> ClientAnswer:
@@ -188,6 +199,8 @@ def _shown(record: ClientRecord) -> ClientAnswer:
         role=record.role.value,
         status=record.status.value,
         auth_method=record.auth_method.value,
+        token_format=record.token_format,
+        redirect_uris=record.redirect_uris,
         platform=record.platform,
         registered_at=record.registered_at,
         last_seen_at=record.last_seen_at,

@@ -6,7 +6,7 @@ commit together.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -19,10 +19,11 @@ from audit.draft import Personal
 from audit.entry import Draft
 from audit.events import EventType, Retention
 from compliance.subjects import new_subject
+from gateway.auth.proof.terms import Terms, TokenFormat, checked_terms, terms_columns
 from gateway.auth.roster import AuthMethod, ClientStatus, find_row, name_index
 from gateway.auth.scopes import API_KEY_ROLES, BUNDLES, Role
 from gateway.auth.secrets import SecretKind, digest, new_secret
-from gateway.auth.tokens import TokenKind, delete_tokens_of, insert_token
+from gateway.auth.tokens import TokenKind, end_tokens_of_client, insert_token, shut_out
 from gateway.errors import Conflict, NotFound
 from gateway.services import Services
 from gateway.tables import clients
@@ -42,7 +43,7 @@ class NewClient:
 
     client_id: str
     subject_id: str
-    client_secret: str = field(repr=False)
+    client_secret: str = field(repr=False)  # empty where a key or a certificate is the proof
     api_key: str | None = field(repr=False)
 
 
@@ -92,21 +93,44 @@ _CHANGES = {
 }
 
 
-def add_client(services: Services, name: str, role: Role) -> NewClient:
-    """Add a client that proves itself with a secret.
+def add_client(
+    services: Services,
+    name: str,
+    role: Role,
+    *,
+    auth: AuthMethod = AuthMethod.CLIENT_SECRET,
+    jwks: Any = None,
+    subject_dn: str | None = None,
+    token_format: str = TokenFormat.OPAQUE,
+    redirect_uris: Sequence[str] = (),
+) -> NewClient:
+    """Add a client.
 
     Args:
         services: the stores.
         name: what its owner calls it; sealed.
         role: its bundle of scopes; participant, edge and operator get an API key to register devices with.
+        auth: how it proves itself.
+        jwks: its public keys; sealed.
+        subject_dn: the subject of its certificate; sealed.
+        token_format: `opaque` or `jwt`.
+        redirect_uris: where codes of people may be sent.
+
+    Raises:
+        TermsRefused, KeySetRefused, SubjectDnRefused: this does not go together, or cannot be taken.
     """
+    terms = checked_terms(
+        Terms(auth, jwks, subject_dn, TokenFormat(token_format), tuple(redirect_uris)),
+    )
     api_key = new_secret(SecretKind.API_KEY) if role in API_KEY_ROLES else None
-    new = NewClient(str(uuid4()), str(uuid4()), new_secret(SecretKind.CLIENT_SECRET), api_key)
+    secret = new_secret(SecretKind.CLIENT_SECRET) if auth is AuthMethod.CLIENT_SECRET else ""
+    new = NewClient(str(uuid4()), str(uuid4()), secret, api_key)
     now = services.clock()
-    row = _row(services, new.client_id, new.subject_id, role, Device(name=name), now) | {
-        "auth_method": AuthMethod.CLIENT_SECRET.value,
-        "secret_hash": digest(new.client_secret),
+    row = _row(services, new.client_id, new.subject_id, role, Device(name=name), now)
+    row |= {
+        "secret_hash": digest(secret) if secret else None,
         "api_key_hash": digest(api_key) if api_key else None,
+        **terms_columns(services, terms, new.client_id, new.subject_id),
     }
     entry = services.trail.draft(
         EventType.CLIENT_ADDED,
@@ -114,7 +138,7 @@ def add_client(services: Services, name: str, role: Role) -> NewClient:
         details={
             "client_id": Personal(new.subject_id, new.client_id),
             "role": role.value,
-            "auth": AuthMethod.CLIENT_SECRET.value,
+            "auth": terms.auth.value,
         },
     )
     with services.engine.begin() as conn:
@@ -202,7 +226,8 @@ def move_client(services: Services, client_id: str, move: Move) -> ClientStatus:
             raise Conflict(f"A client that is {status} cannot be moved by {move}")
         conn.execute(update(clients).where(clients.c.client_id == client_id).values(status=change.to.value))
         if move is Move.REVOKE:
-            delete_tokens_of(conn, client_id)
+            end_tokens_of_client(conn, client_id)
+        shut_out(conn)
         services.trail.write(conn, entry)
     return change.to
 

@@ -32,7 +32,11 @@ class AuthMethod(StrEnum):
     """How a client proves itself."""
 
     CLIENT_SECRET = "client_secret"  # noqa: S105 - a method's name
+    PRIVATE_KEY_JWT = "private_key_jwt"
+    TLS_CLIENT_AUTH = "tls_client_auth"
+    SELF_SIGNED_TLS_CLIENT_AUTH = "self_signed_tls_client_auth"
     REGISTRATION = "registration_token"
+    OUTSIDE = "outside"
 
 
 class NameAmbiguous(Conflict):
@@ -54,6 +58,8 @@ class ClientRecord:
     platform: str | None
     registered_at: datetime
     last_seen_at: datetime | None
+    token_format: str = "opaque"  # noqa: S105 - a format's name
+    redirect_uris: tuple[str, ...] = ()
 
 
 def list_clients(services: Services, *, page: int, per_page: int) -> tuple[list[ClientRecord], int]:
@@ -150,4 +156,6 @@ def _record(services: Services, row: Row[Any]) -> ClientRecord:
         platform=device.get("platform"),
         registered_at=row.registered_at,
         last_seen_at=row.last_seen_at,
+        token_format=row.token_format or "opaque",
+        redirect_uris=tuple(row.redirect_uris or ()),
     )

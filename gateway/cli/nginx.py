@@ -36,7 +36,11 @@ _CHOICES = click.Choice([choice.value for choice in ClientCertificates])
 @click.option(
     "--client-certificates", type=_CHOICES, default="off", help="What to ask of clients (RFC 8705)."
 )
-@click.option("--client-ca", type=Path, help="Authority for --client-certificates ca.")
+@click.option(
+    "--client-ca",
+    type=Path,
+    help="Authority for --client-certificates ca; beside self-signed, clients of both kinds may come.",
+)
 @click.option(
     "--blobs",
     type=Path,

@@ -14,7 +14,16 @@ from sqlalchemy import func, select
 
 from compliance.errors import SubjectErased, SubjectErasing
 from compliance.subjects import SubjectState, state_of
-from gateway.auth.clients import Device, NewClient, add_client, new_registration, register_client
+from gateway.auth.client_keys import rotate_api_key
+from gateway.auth.clients import (
+    Device,
+    Move,
+    NewClient,
+    add_client,
+    move_client,
+    new_registration,
+    register_client,
+)
 from gateway.auth.roster import client_id_of, client_record, public_key_of
 from gateway.auth.scopes import Role
 from gateway.errors import Conflict, NotFound
@@ -88,6 +97,47 @@ def test_a_device_registers_with_an_api_key_and_takes_part_at_once(
     entry = entries("client.registered")[0]
     assert entry["actor"]["client_id"] == owner.client_id
     assert entry["details"]["client_id"] == told["client_id"]
+
+
+@pytest.mark.parametrize("role", ["participant", "edge", "operator"])
+def test_an_api_key_opens_nothing_but_registration(http: FlaskClient, client_of: ClientOf, role: str) -> None:
+    """The phase-2 flow: scope `client:register` alone, 100 requests a minute."""
+    key = bearer(client_of(role).api_key)
+
+    answers = [http.get(path, headers=key) for path in (CLIENTS, "/api/v1/rounds", "/api/v1/models")]
+    registered = http.post(REGISTER, json={}, headers=key)
+
+    assert [answer.status_code for answer in answers] == [403] * 3
+    assert [answer.get_json()["code"] for answer in answers] == ["INSUFFICIENT_SCOPE"] * 3
+    assert registered.status_code == 201
+    assert registered.headers["X-RateLimit-Limit"] == "100"
+    assert registered.headers["X-RateLimit-Remaining"] == "99"
+
+
+def test_a_new_api_key_ends_the_old_one(
+    http: FlaskClient, services: Services, client_of: ClientOf, entries: Entries
+) -> None:
+    """At the commit, also where the old one is remembered; its entry holds neither of them."""
+    new = client_of("participant")
+    assert http.post(REGISTER, json={}, headers=bearer(new.api_key)).status_code == 201
+
+    key = rotate_api_key(services, new.client_id)
+
+    assert http.post(REGISTER, json={}, headers=bearer(new.api_key)).status_code == 401
+    assert http.post(REGISTER, json={}, headers=bearer(key)).status_code == 201
+    (entry,) = entries("client.changed")
+    assert entry["details"]["changed"] == ["api_key"]
+    assert key not in str(entry)
+
+
+def test_who_registers_no_devices_has_no_api_key_to_rotate(services: Services, client_of: ClientOf) -> None:
+    """Nor does a client that was revoked."""
+    auditor, revoked = client_of("auditor"), client_of("edge")
+    move_client(services, revoked.client_id, Move.REVOKE)
+
+    for client_id in (auditor.client_id, revoked.client_id):
+        with pytest.raises(Conflict):
+            rotate_api_key(services, client_id)
 
 
 def test_the_published_typescript_client_registers_unmodified(http: FlaskClient, client_of: ClientOf) -> None:
@@ -183,6 +233,8 @@ def test_operators_see_the_clients_page_by_page(
         "role",
         "status",
         "auth_method",
+        "token_format",
+        "redirect_uris",
         "platform",
         "registered_at",
         "last_seen_at",

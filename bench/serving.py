@@ -163,6 +163,7 @@ class Wire:
         family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
         self._socket = socket.socket(family, socket.SOCK_STREAM)
         self._socket.connect(address)
+        self._is_closing = False
 
     def send(self, method: str, path: str, headers: dict[str, str], body: Body) -> int:
         """Send a request and read its answer; the status."""
@@ -173,6 +174,12 @@ class Wire:
             self._socket.sendall(body.piece)
         return self._answer()
 
+    def ask(self, request: bytes) -> tuple[int, bool]:
+        """Send a whole request; the status, and whether the connection goes on."""
+        self._socket.sendall(request)
+        status = self._answer()
+        return status, not self._is_closing
+
     def close(self) -> None:
         """End the connection."""
         self._socket.close()
@@ -182,6 +189,7 @@ class Wire:
         while b"\r\n\r\n" not in told:
             told += self._more()
         head, _, rest = told.partition(b"\r\n\r\n")
+        self._is_closing = b"\r\nconnection: close" in head.lower()
         lengths = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
         missing = (int(lengths[0].split(b":")[1]) if lengths else 0) - len(rest)
         while missing > 0:

@@ -33,6 +33,8 @@ from gateway.services import Services
 from gateway.storage.master_key import MasterKeys
 
 MASTER = "master"
+JWKS_FRESH = timedelta(minutes=10)  # twice the time for which an answer of `jwks.json` may be kept
+_TAKE_UP = timedelta(minutes=1)  # within which every process signs with the new key
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +49,16 @@ class Rotation:
     rewrapped: int = 0
 
 
-def rotate_signing_key(services: Services, use: SigningUse, *, both_for: timedelta) -> Rotation:
+def rotate_signing_key(
+    services: Services, use: SigningUse, *, both_for: timedelta, at_once: bool = False
+) -> Rotation:
     """Announce the next signing key, or go on with the one that was announced before a crash.
 
     Args:
         services: the stores.
         use: what the key signs.
         both_for: how long the log's old key signs beside the new one; receipts and packages have no such time.
+        at_once: the old key of tokens was stolen: the new one signs now, and what the old one signed ends.
 
     Raises:
         ConfigError: there is no key yet, or `FLG_LOG_KEY` names the one that signs now.
@@ -66,6 +71,8 @@ def rotate_signing_key(services: Services, use: SigningUse, *, both_for: timedel
         )
     if next_one is None or not _is_announced(services, next_one):
         next_one = _announce(services, use, old, next_one, both_for)
+    if at_once and use is SigningUse.TOKEN:
+        services.keystore.signing.begin(next_one, before_until=services.clock())
     begin_announced(services)
     rows = services.keystore.signing.rows(use)
     retires_at = next(row.retires_at for row in rows if row.kid == old.kid)
@@ -77,10 +84,30 @@ def begin_announced(services: Services) -> None:
     """Let every key begin whose announcement is safe; the sequencer asks after each batch, so it is cheap."""
     for use in SigningUse:
         row = services.keystore.signing.waiting(use)
-        if row is not None and (
-            _is_covered(services, row) if use is SigningUse.LOG else _is_announced(services, row)
-        ):
-            services.keystore.signing.begin(row)
+        if row is None:
+            continue
+        if use is SigningUse.LOG:
+            may_begin = _is_covered(services, row)
+        else:
+            may_begin = _is_announced(services, row) and _is_known(services, row)
+        if may_begin:
+            services.keystore.signing.begin(row, before_until=_last_token(services, use))
+
+
+def known_from(row: SigningKeyRow) -> datetime:
+    """When everybody knows a key of tokens who looks at `jwks.json` as often as it asks for: then it may sign."""
+    return row.created_at + JWKS_FRESH
+
+
+def _is_known(services: Services, row: SigningKeyRow) -> bool:
+    return row.use is not SigningUse.TOKEN or services.clock() >= known_from(row)
+
+
+def _last_token(services: Services, use: SigningUse) -> datetime | None:
+    """When the last token has ended that the key before could sign; receipts never end, and their keys are kept."""
+    if use is not SigningUse.TOKEN:
+        return None
+    return services.clock() + timedelta(seconds=services.config.token_ttl_s) + _TAKE_UP
 
 
 def rotate_master_key(

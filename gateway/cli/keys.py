@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 import time
 from datetime import datetime, timedelta
 
@@ -13,12 +12,18 @@ import click
 from audit.checkpoint import NoteVerifier
 from audit.key_succession import written_time
 from compliance.keys import SigningKeyRow, SigningUse
-from gateway.cli.opening import USAGE_EXIT, open_console
-from gateway.key_rotation import MASTER, Rotation, begin_announced, rotate_master_key, rotate_signing_key
+from gateway.cli.opening import open_console
+from gateway.key_rotation import (
+    MASTER,
+    Rotation,
+    begin_announced,
+    known_from,
+    rotate_master_key,
+    rotate_signing_key,
+)
 from gateway.services import Services
 
-_TOKEN = "token"  # noqa: S105 - a word of the command line
-_USES = (MASTER, *(use.value for use in SigningUse), _TOKEN)
+_USES = (MASTER, *(use.value for use in SigningUse))
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 _SPAN = re.compile(r"([0-9]{1,6})([dhms])")
 _UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
@@ -44,7 +49,7 @@ class _Span(click.ParamType[timedelta]):
 
 @click.group()
 def keys() -> None:
-    """The keys of the gateway: the master key, and those that sign the log, receipts and packages."""
+    """The keys of the gateway: the master key, and those that sign the log, receipts, packages and tokens."""
 
 
 @keys.command()
@@ -70,22 +75,20 @@ def keys() -> None:
     show_default=True,
     help="master: how long a running process may still write under the key it knew.",
 )
+@click.option("--at-once", is_flag=True, help="token: the old key was stolen; everything it signed ends now.")
 @_AS_JSON
-def rotate(*, use: str, both_for: timedelta, wait: timedelta, grace: timedelta, as_json: bool) -> None:
+def rotate(
+    *, use: str, both_for: timedelta, wait: timedelta, grace: timedelta, at_once: bool, as_json: bool
+) -> None:
     """Let a new key follow the one of USE; after a crash or a refusal, give the command again."""
-    if use == _TOKEN:
-        click.echo(
-            "fl-gateway: access tokens are opaque: random, and kept as hashes. No key signs them, so there is none to "
-            "rotate",
-            err=True,
-        )
-        sys.exit(USAGE_EXIT)
+    if at_once and use != SigningUse.TOKEN:
+        raise click.UsageError("--at-once is for the key of tokens")
     with open_console() as services:
         if use == MASTER:
             done = rotate_master_key(services, grace_s=grace.total_seconds())
         else:
-            done = rotate_signing_key(services, SigningUse(use), both_for=both_for)
-            if not done.has_begun:
+            done = rotate_signing_key(services, SigningUse(use), both_for=both_for, at_once=at_once)
+            if use == SigningUse.LOG and not done.has_begun:
                 done = _await_begin(services, done, wait.total_seconds())
     click.echo(json.dumps(_as_json(done)) if as_json else _told(done))
 
@@ -122,10 +125,14 @@ def _shown(services: Services, row: SigningKeyRow, in_force: list[str]) -> dict[
 
 
 def _state(row: SigningKeyRow, in_force: list[str]) -> str:
+    if row.awaits is not None and row.use is SigningUse.TOKEN:
+        return f"announced: signs from {_time(known_from(row))} on"
     if row.awaits is not None:
         return "announced: waits for its entry in the log"
     if row.kid not in in_force:
         return "retired"
+    if row.use is SigningUse.TOKEN and row.kid != in_force[0]:
+        return f"its tokens are good until {_time(row.retires_at)}"
     return "signs" if row.kid == in_force[0] else f"signs until {_time(row.retires_at)}"
 
 
@@ -158,6 +165,8 @@ def _told(done: Rotation) -> str:
             f"{said}; {done.rewrapped} secrets were wrapped anew. If FLG_MASTER_KEY names the old one, take it out "
             "and restart. Back the keys up now: older backups of them open with the old key alone"
         )
+    if done.use == SigningUse.TOKEN and not done.has_begun:
+        return f"{said} as soon as everybody can know it, in ten minutes. Back the keys up now"
     if done.use != SigningUse.LOG:
         return f"{said}. Back the keys up now"
     if not done.has_begun:

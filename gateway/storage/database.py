@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 
+from audit.reading import ALONE
 from gateway.storage.silence import CONNECT_S, WatchfulConnection
 
 BUSY_TIMEOUT_MS = 10_000
@@ -78,7 +79,18 @@ def _open_postgresql(url: str, part: str, pool_size: int, statement_timeout_s: f
     def _connect(_dialect: object, _record: object, _args: object, parameters: dict[str, Any]) -> object:
         return WatchfulConnection.watchful(parameters, statement_timeout_s)
 
+    _ask_only_the_quiet(engine)
     return engine
+
+
+def _ask_only_the_quiet(engine: Engine) -> None:
+    """Spare a connection the ping where the server has just been heard: a ping costs as much as most questions."""
+    ping = engine.dialect.do_ping
+
+    def do_ping(dbapi_connection: Any) -> bool:
+        return dbapi_connection.is_fresh() or ping(dbapi_connection)
+
+    engine.dialect.do_ping = do_ping  # type: ignore[method-assign]
 
 
 def _server_limits(statement_timeout_s: float) -> str:
@@ -120,6 +132,8 @@ def _open_sqlite(url: str, *, secure_delete: bool) -> Engine:
     @event.listens_for(engine, "begin")
     def _begin(conn: Connection) -> None:
         reading = conn.get_execution_options().get(_READING, False)
+        if reading == ALONE:
+            return
         conn.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
     return engine

@@ -7,6 +7,7 @@ statement goes on; a server that is silent towards everybody is given up (decisi
 
 from __future__ import annotations
 
+import select
 import time
 from collections.abc import Generator
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from psycopg import errors
 
 CONNECT_S = 4
 LOOK_AFTER_S = 4.0
+FRESH_S = 1.0
 _GRACE_S = 5.0
 
 T = TypeVar("T")
@@ -34,6 +36,7 @@ class WatchfulConnection(psycopg.Connection[Any]):
 
     _parameters: dict[str, Any]
     _longest_wait_s: float
+    _heard_at_s = float("-inf")
 
     @classmethod
     def watchful(cls, parameters: dict[str, Any], statement_timeout_s: float) -> WatchfulConnection:
@@ -47,6 +50,14 @@ class WatchfulConnection(psycopg.Connection[Any]):
         connection._parameters = parameters
         connection._longest_wait_s = statement_timeout_s + _GRACE_S if statement_timeout_s else float("inf")
         return connection
+
+    def is_fresh(self) -> bool:
+        """Whether the server answered just now, and has not hung up since: asking it again would say no more."""
+        if self.closed or time.monotonic() - self._heard_at_s > FRESH_S:
+            return False
+        quiet = select.poll()
+        quiet.register(self.fileno(), select.POLLIN)
+        return not quiet.poll(0)  # an idle server says something only to take its leave
 
     def wait(self, gen: Generator[Any, Any, T], *args: Any, **kwargs: Any) -> T:
         """Wait as psycopg does, and look in between."""
@@ -67,6 +78,7 @@ class WatchfulConnection(psycopg.Connection[Any]):
                     looked = time.monotonic()
                 wish = gen.send(ready)
         except StopIteration as end:
+            self._heard_at_s = time.monotonic()
             answer: T = end.value
             return answer
 

@@ -21,6 +21,7 @@ from audit.checkpoint import SignedTree
 from audit.errors import StateConflict
 from gateway.errors import ConfigError
 from gateway.storage.durable import replace_file, sync_directory
+from gateway.storage.epochs import Endings
 
 _EPOCH = struct.Struct("<Q")
 
@@ -43,6 +44,7 @@ class FileState:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._epoch_map = _map_epoch(directory / "epoch")
         self._erased: tuple[int, frozenset[str]] = (0, frozenset())
+        self.endings = Endings(directory / "endings")
 
     def last_checkpoint(self) -> SignedTree | None:
         """The largest tree that was ever signed under the origin in force, or None before the first."""
@@ -144,6 +146,10 @@ class FileState:
     def epoch(self) -> int:
         """The revocation epoch; a changed value says that cached keys and tokens are to be dropped."""
         return int(_EPOCH.unpack_from(self._epoch_map)[0])
+
+    def token_epoch(self, key: str) -> int:
+        """A number that moves when the token, client or person under a key may have ended, or the epoch moves."""
+        return self.epoch() + self.endings.of(key)
 
     def bump_epoch(self) -> int:
         """Make every process drop its caches."""

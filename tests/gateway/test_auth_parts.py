@@ -6,11 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.auth.rate_limits import Limit, Windows, parse_limits
 from gateway.auth.scopes import BUNDLES, Role, ScopeRefused, granted, scopes_of
 from gateway.auth.secrets import SecretKind, digest, matches, new_secret
-from gateway.config import Config
-from gateway.errors import ConfigError
 
 
 def test_roles_are_the_bundles_of_the_design() -> None:
@@ -61,53 +58,3 @@ def test_a_secret_matches_its_digest_alone() -> None:
     assert not matches(secret + "x", digest(secret))
     assert not matches(secret, None)
     assert not matches("", None)
-
-
-def test_the_default_limits_are_those_of_the_api() -> None:
-    """API.md, Common."""
-    assert parse_limits(Config().rate_limits) == {
-        "models": Limit(10, 60),
-        "updates": Limit(5, 60),
-        "rounds": Limit(20, 60),
-        "register": Limit(100, 60),
-        "auth_failures": Limit(30, 60),
-    }
-
-
-@pytest.mark.parametrize(
-    "text", ["updates", "updates=5", "updates=0/minute", "updates=5/week", "updates=-1/day", "="]
-)
-def test_a_limit_of_another_form_is_a_config_error(text: str) -> None:
-    """A typing error must not mean `no limit`."""
-    with pytest.raises(ConfigError, match="FLG_RATE_LIMITS"):
-        parse_limits(text)
-
-
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 30)), max_size=60))
-def test_nobody_gets_more_than_the_limit_in_a_window(steps: list[tuple[str, float]]) -> None:
-    """In each window at most `count` requests pass, and a client never spends another one's."""
-    windows, now_s = Windows(Limit(3, 60)), 0.0
-    passed: dict[str, list[float]] = {}
-    for key, pause_s in steps:
-        now_s += pause_s
-        if not windows.count(key, now_s).is_over:
-            passed.setdefault(key, []).append(now_s)
-
-    for times in passed.values():
-        began_s = times[0]
-        in_window = 0
-        for at in times:
-            if at >= began_s + 60:
-                began_s, in_window = at, 0
-            in_window += 1
-            assert in_window <= 3
-
-
-def test_the_memory_of_windows_is_bounded() -> None:
-    """A flood of made-up clients costs a bounded memory."""
-    windows = Windows(Limit(3, 60), most=100)
-
-    for number in range(1000):
-        windows.count(number, 0.0)
-
-    assert len(windows) <= 100

@@ -12,9 +12,10 @@ from flask.testing import FlaskClient
 from services.clock import FixedClock
 from sqlalchemy import select
 
+from audit.events import EventType
 from audit.tables import audit_pending
 from compliance.subjects import mark_erasing
-from gateway.auth.refusals import flush_refusals, network_of
+from gateway.auth.refusals import Kind, Refusals, flush_refusals, network_of
 from gateway.services import Services
 from gateway.tables import clients
 
@@ -129,6 +130,24 @@ def test_a_refusal_is_answered_though_it_cannot_be_written(
     assert flush_refusals(app) == 1
     (entry,) = entries("access.refused")
     assert entry["details"]["count"] == 1
+
+
+def test_counts_that_cannot_be_written_take_a_bounded_memory(
+    services: Services, clock: FixedClock, entries: Entries
+) -> None:
+    """A flood from ever new networks, while the database is away for minutes, is folded together."""
+    desk = Refusals(services, most=3)
+    with services.engine.begin() as conn:
+        conn.exec_driver_sql(f"ALTER TABLE {audit_pending.name} RENAME TO away")
+
+    for number in range(8):
+        desk.record(Kind(EventType.ACCESS_REFUSED, "UNAUTHORIZED", 401, f"2001:db8:{number}::/64"), dict)
+        clock.advance(timedelta(seconds=61))
+
+    with services.engine.begin() as conn:
+        conn.exec_driver_sql(f"ALTER TABLE away RENAME TO {audit_pending.name}")
+    desk.close()
+    assert sorted(entry["details"]["count"] for entry in entries("access.refused")) == [1, 1, 1, 5]
 
 
 def test_an_upload_that_is_turned_away_is_a_refused_update(http: FlaskClient, entries: Entries) -> None:

@@ -43,12 +43,31 @@ def sequence() -> None:
     services.close()
 
 
-def test_no_key_signs_tokens_so_none_is_rotated(run: Run) -> None:
-    """Said plainly, with exit 2."""
-    told = run("keys", "rotate", "token")
+def test_the_next_key_of_tokens_waits_until_everybody_can_know_it(run: Run) -> None:
+    """It is in jwks.json at once and signs ten minutes later; the list says from when on."""
+    first = json.loads(run("keys", "rotate", "token", "--json").stdout)
+    told = run("keys", "rotate", "token").stdout
+    states = [
+        key["state"] for key in json.loads(run("keys", "list", "--json").stdout) if key["use"] == "token"
+    ]
 
-    assert told.exit_code == 2
-    assert "opaque" in told.stderr
+    assert first["has_begun"] is False
+    assert first["new_kid"] in told
+    assert "in ten minutes" in told
+    assert states[0].startswith("announced: signs from 20")
+    assert states[1] == "signs"
+
+
+def test_a_stolen_key_of_tokens_is_replaced_at_once(run: Run) -> None:
+    """Only for tokens: what other keys signed must stay good."""
+    done = json.loads(run("keys", "rotate", "token", "--at-once", "--json").stdout)
+    refused = run("keys", "rotate", "receipt", "--at-once")
+    states = [
+        key["state"] for key in json.loads(run("keys", "list", "--json").stdout) if key["use"] == "token"
+    ]
+
+    assert done["has_begun"] is True
+    assert (refused.exit_code, states) == (2, ["signs", "retired"])
 
 
 def test_without_a_sequencer_the_new_log_key_begins_later(run: Run) -> None:
@@ -71,7 +90,7 @@ def test_the_list_shows_names_and_no_key(run: Run) -> None:
     listed, told = run("keys", "list"), json.loads(run("keys", "list", "--json").stdout)
     master = Path("keys/master.key").read_text()
 
-    assert [key["use"] for key in told] == ["master", "log", "receipt", "package"]
+    assert [key["use"] for key in told] == ["master", "log", "receipt", "package", "token"]
     assert told[1]["vkey"].endswith("=") or "+" in told[1]["vkey"]
     assert all(key["kid"] in listed.stdout for key in told)
     assert master not in listed.stdout

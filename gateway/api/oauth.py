@@ -11,8 +11,10 @@ from sqlalchemy.exc import OperationalError
 from werkzeug.exceptions import HTTPException
 
 from gateway.auth import discovery
+from gateway.auth.forms import LONGEST_FORM_BYTES
 from gateway.auth.server import record_oauth_refusal, server
-from gateway.errors import Busy, GatewayError, PayloadTooLarge
+from gateway.auth.tokens import published_keys
+from gateway.errors import Busy, GatewayError, NotFound, PayloadTooLarge
 from gateway.openapi import Media, operation
 from gateway.services import current_services
 from gateway.wire import WIRE, json_response
@@ -21,18 +23,18 @@ log = logging.getLogger(__name__)
 
 oauth = Blueprint("oauth", __name__, url_prefix="/oauth")
 well_known = Blueprint("well_known", __name__, url_prefix="/.well-known")
-LONGEST_FORM_BYTES = 16_384
 _FRESH = {"Cache-Control": "public, max-age=300"}
 
 
 @dataclass(frozen=True, slots=True, config=WIRE)
 class TokenAnswer:
-    """A new access token."""
+    """A new access token; with a refresh token where a person allowed it."""
 
     token_type: str
     access_token: str
     expires_in: int
     scope: str
+    refresh_token: str | None = None
 
 
 @dataclass(frozen=True, slots=True, config=WIRE)
@@ -52,7 +54,7 @@ def _limit_the_form() -> None:
 
 @oauth.post("/token")
 @operation(
-    "Get an access token for a client id and secret (RFC 6749, section 4.4)",
+    "Get an access token for a proof of the client, a code or a refresh token (RFC 6749, section 5)",
     body=Media.FORM,
     answers={200: TokenAnswer, 400: OAuthProblem, 401: OAuthProblem, 429: OAuthProblem},
 )
@@ -100,11 +102,39 @@ def show_protected_resource() -> Response:
     return json_response(discovery.protected_resource(current_services().config), headers=_FRESH)
 
 
+@well_known.get("/oauth-authorization-server/<path:suffix>")
+@operation(
+    "The same for an issuer that has a path (RFC 8414, section 3.1)",
+    answers={200: Media.JSON},
+    errors=(NotFound,),
+)
+def show_authorization_server_of(suffix: str) -> Response:
+    """What the authorization server offers, if the path is its own."""
+    if not discovery.is_path_of(discovery.issuer(current_services().config), suffix):
+        raise NotFound
+    return show_authorization_server()
+
+
+@well_known.get("/oauth-protected-resource/<path:suffix>")
+@operation(
+    "The same for a resource that has a path (RFC 9728, section 3.1)",
+    answers={200: Media.JSON},
+    errors=(NotFound,),
+)
+def show_protected_resource_of(suffix: str) -> Response:
+    """Where the tokens for this API come from, if the path is its own."""
+    if not discovery.is_path_of(discovery.base_url(current_services().config), suffix):
+        raise NotFound
+    return show_protected_resource()
+
+
 @well_known.get("/jwks.json")
-@operation("The public keys that check receipts and packages (RFC 7517)", answers={200: Media.JSON})
+@operation(
+    "The public keys that check receipts, packages and access tokens (RFC 7517)", answers={200: Media.JSON}
+)
 def show_keys() -> Response:
     """The public keys."""
-    return json_response(discovery.key_set(current_services().keystore.public_keys()), headers=_FRESH)
+    return json_response(discovery.key_set(published_keys(current_services())), headers=_FRESH)
 
 
 @oauth.errorhandler(OAuth2Error)

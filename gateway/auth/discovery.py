@@ -4,22 +4,40 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable
+from ipaddress import ip_address
 from typing import Any
+from urllib.parse import urlsplit
 
 from flask import request
 
 from compliance.keys import PublicKeyRow, SigningUse
-from gateway.auth.credentials import METHODS
+from gateway.auth.jwk import ALGORITHMS
+from gateway.auth.methods import binds_to_certificates, methods_offered
+from gateway.auth.peer import came_by_tls
 from gateway.auth.scopes import Scope
 from gateway.config import Config
+from gateway.errors import ConfigError
+
+DOCUMENTATION = "https://github.com/fl-gateway/fl-gateway/tree/main/docs"
+
+
+class IssuerUnsettled(ConfigError):
+    """The gateway's name is wanted, in a JWT or an answer, and nobody has said what it is."""
+
+    status, code = 421, "ISSUER_UNSETTLED"  # RFC 9110, section 15.5.20: anybody may choose the Host header
+    title = "The gateway is not known by this name"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Its operator sets FLG_PUBLIC_URL or FLG_ISSUER: tokens and answers say who gives them"
+        )
 
 
 def base_url(config: Config) -> str:
     """The gateway's absolute URL, without a slash at its end: `FLG_PUBLIC_URL`, or where the request came."""
     if config.public_url:
         return config.public_url.rstrip("/")
-    came_by_tls = config.trusted_proxy and request.headers.get("X-Forwarded-Proto") == "https"
-    scheme = "https" if came_by_tls else request.scheme
+    scheme = "https" if came_by_tls() else "http"
     return f"{scheme}://{request.host}"
 
 
@@ -28,34 +46,75 @@ def issuer(config: Config) -> str:
     return config.issuer or base_url(config)
 
 
+def fixed_issuer(config: Config) -> str:
+    """The issuer that the settings name; empty if they name none."""
+    return config.issuer or config.public_url.rstrip("/")
+
+
+def settled_issuer(config: Config) -> str:
+    """The issuer as the operator has set it; the request's host only where it is this very machine.
+
+    Anybody may choose the Host header: what is signed or checked against it must not follow it.
+
+    Raises:
+        IssuerUnsettled: neither `FLG_ISSUER` nor `FLG_PUBLIC_URL` is set, and the request came by another name.
+    """
+    settled = fixed_issuer(config) or base_url(config)
+    if not is_own_issuer(config, settled):
+        raise IssuerUnsettled
+    return settled
+
+
+def is_own_issuer(config: Config, issuer: str) -> bool:
+    """Whether own JWTs may name this issuer; where none is settled, each name of this very machine counts."""
+    settled = fixed_issuer(config)
+    return issuer == settled if settled else _is_here(issuer)
+
+
 def authorization_server(config: Config) -> dict[str, Any]:
-    """The authorization server's metadata (RFC 8414)."""
+    """The authorization server's metadata (RFC 8414, section 2; RFC 8705, section 3.3; RFC 9207, section 3)."""
     base = base_url(config)
     return {
         "issuer": issuer(config),
+        "authorization_endpoint": f"{base}/oauth/authorize",
         "token_endpoint": f"{base}/oauth/token",
-        "token_endpoint_auth_methods_supported": list(METHODS),
+        **_proofs("token_endpoint", config),
         "revocation_endpoint": f"{base}/oauth/revoke",
-        "revocation_endpoint_auth_methods_supported": list(METHODS),
+        **_proofs("revocation_endpoint", config),
         "introspection_endpoint": f"{base}/oauth/introspect",
-        "introspection_endpoint_auth_methods_supported": list(METHODS),
+        **_proofs("introspection_endpoint", config),
         "jwks_uri": f"{base}/.well-known/jwks.json",
-        "grant_types_supported": ["client_credentials"],
-        "response_types_supported": [],
         "scopes_supported": [scope.value for scope in Scope],
+        "response_types_supported": ["code"],
+        "response_modes_supported": ["query"],
+        "grant_types_supported": ["client_credentials", "authorization_code", "refresh_token"],
+        "code_challenge_methods_supported": ["S256"],
+        "authorization_response_iss_parameter_supported": True,
+        "tls_client_certificate_bound_access_tokens": binds_to_certificates(config),
+        "service_documentation": DOCUMENTATION,
     }
 
 
 def protected_resource(config: Config) -> dict[str, Any]:
-    """The API's metadata (RFC 9728)."""
+    """The API's metadata (RFC 9728, section 2)."""
+    from gateway.auth.issuers import outside_issuers  # it needs the tokens, which need this module
+
     base = base_url(config)
     return {
         "resource": base,
-        "authorization_servers": [issuer(config)],
+        "resource_name": "fl-gateway",
+        "authorization_servers": [issuer(config), *outside_issuers(config.trusted_issuers)],
         "bearer_methods_supported": ["header"],
         "scopes_supported": [scope.value for scope in Scope],
         "jwks_uri": f"{base}/.well-known/jwks.json",
+        "tls_client_certificate_bound_access_tokens": binds_to_certificates(config),
+        "resource_documentation": DOCUMENTATION,
     }
+
+
+def is_path_of(identifier: str, path: str) -> bool:
+    """Whether a well-known URI with this path behind it is that issuer's or resource's (RFC 8414, section 3.1)."""
+    return urlsplit(identifier).path.strip("/") == path
 
 
 def key_set(keys: Iterable[PublicKeyRow]) -> dict[str, Any]:
@@ -64,6 +123,22 @@ def key_set(keys: Iterable[PublicKeyRow]) -> dict[str, Any]:
     The log's key is not among them: it signs notes, never a JWS, and has a form of its own (`keys/log.vkey`).
     """
     return {"keys": [_jwk(row) for row in keys if row.use is not SigningUse.LOG]}
+
+
+def _proofs(endpoint: str, config: Config) -> dict[str, list[str]]:
+    """How a client may prove itself at an endpoint, and what it may sign an assertion with."""
+    return {
+        f"{endpoint}_auth_methods_supported": list(methods_offered(config)),
+        f"{endpoint}_auth_signing_alg_values_supported": list(ALGORITHMS),
+    }
+
+
+def _is_here(url: str) -> bool:
+    try:
+        host = urlsplit(url).hostname or ""
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _jwk(row: PublicKeyRow) -> dict[str, str]:

@@ -1,4 +1,7 @@
-"""What each route takes and gives, said once beside its view; the OpenAPI 3.1 document is made from it."""
+"""What each route takes and gives, said once beside its view; the OpenAPI 3.1 document is made from it.
+
+Its security is that of the table of rules.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,13 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import wraps
-from typing import Any, TypeVar
+from typing import Any, TypeVar, assert_never
 
 from flask import Flask
 
+from gateway.auth.rules import Proof, Rule, rules_of
+from gateway.auth.scopes import MEANINGS
 from gateway.errors import GatewayError
-from gateway.services import current_services
 from gateway.wire import adapter
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -25,6 +28,7 @@ class Media(StrEnum):
     BINARY = "application/octet-stream"
     FORM = "application/x-www-form-urlencoded"
     TEXT = "text/plain"
+    HTML = "text/html"
     ZIP = "application/zip"
     JSON = "application/json"
     EVENTS = "text/event-stream"
@@ -32,63 +36,42 @@ class Media(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A route's promise: who may call it, what it takes, what it answers."""
+    """A route's promise: what it takes, what it answers."""
 
     summary: str
-    scopes: tuple[str, ...]
     body: type | Media | None
     answers: Mapping[int, type | Media | None]
     errors: tuple[type[GatewayError], ...]
     headers: tuple[str, ...]
     numbers: tuple[str, ...]
-    limit: str | None
-    open_by: str | None = None
 
 
 def operation(
     summary: str,
     *,
-    scopes: tuple[str, ...] = (),
     body: type | Media | None = None,
     answers: Mapping[int, type | Media | None],
     errors: tuple[type[GatewayError], ...] = (),
     headers: tuple[str, ...] = (),
     numbers: tuple[str, ...] = (),
-    limit: str | None = None,
-    open_by: str | None = None,
 ) -> Callable[[View], View]:
-    """Declare a view's promise and keep its first half: token, scope and rate limit are checked before it runs.
+    """Declare a view's promise; who may call it is said in `gateway.auth.rules`.
 
     Args:
         summary: one sentence for the document.
-        scopes: a token with any of these may call it; empty: no token is needed.
         body: the JSON body's dataclass, or the medium of another body.
         answers: by status, the answer's dataclass or medium.
         errors: refusals beside those that every route may give.
         headers: request headers that the view reads.
         numbers: whole numbers of the query string that it reads.
-        limit: the class of `FLG_RATE_LIMITS` that counts for it.
-        open_by: the setting that lets everybody call it, without a token.
     """
-    promise = Operation(summary, scopes, body, answers, errors, headers, numbers, limit, open_by)
+    promise = Operation(summary, body, answers, errors, headers, numbers)
 
     def mark(view: View) -> View:
-        @wraps(view)
-        def guarded(*args: Any, **kwargs: Any) -> Any:
-            from gateway.auth.admission import admit
-
-            admit(_scopes_needed(promise), promise.limit)
-            return view(*args, **kwargs)
-
-        setattr(guarded, _OPERATION, promise)
-        return guarded  # type: ignore[return-value]
+        setattr(view, _OPERATION, promise)
+        return view
 
     return mark
-
-
-def _scopes_needed(promise: Operation) -> tuple[str, ...]:
-    is_open = promise.open_by is not None and getattr(current_services().config, promise.open_by)
-    return () if is_open else promise.scopes
 
 
 def promise_of(view: Callable[..., Any]) -> Operation | None:
@@ -107,7 +90,8 @@ def document(app: Flask, *, version: str) -> dict[str, Any]:
             continue
         path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
         for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
-            paths.setdefault(path, {})[method.lower()] = _described(rule, method, promise, schemas)
+            who = rules_of(app)[rule.endpoint]
+            paths.setdefault(path, {})[method.lower()] = _described(rule, method, promise, who, schemas)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -116,30 +100,44 @@ def document(app: Flask, *, version: str) -> dict[str, Any]:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": paths,
-        "components": {
-            "schemas": schemas,
-            "securitySchemes": {
-                "bearer": {"type": "http", "scheme": "bearer"},
-                "basic": {"type": "http", "scheme": "basic"},
-            },
-        },
+        "components": {"schemas": schemas, "securitySchemes": _SECURITY_SCHEMES},
     }
 
 
-def _described(rule: Any, method: str, promise: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
+def _described(
+    rule: Any, method: str, promise: Operation, who: Rule, schemas: dict[str, Any]
+) -> dict[str, Any]:
     everywhere = () if method == "GET" else ("Prefer",)
     described: dict[str, Any] = {
         "operationId": rule.endpoint.replace(".", "_"),
         "summary": promise.summary,
         "parameters": _parameters(rule, promise, everywhere),
-        "responses": _responses(promise, schemas),
-        "security": [*({"bearer": [scope]} for scope in promise.scopes), *([{}] if promise.open_by else [])],
+        "responses": _responses(promise, who, schemas),
+        "security": _security(who),
     }
     if promise.body is not None:
         described["requestBody"] = {"required": True, "content": _content(promise.body, schemas)}
-    if promise.limit:
-        described["x-rate-limit"] = promise.limit
+    if who.limit:
+        described["x-rate-limit"] = who.limit.value
+    if who.proof is Proof.TOKEN:
+        described["x-owner"] = who.owner.value
     return described
+
+
+def _security(who: Rule) -> list[dict[str, list[str]]]:
+    """What may open the door; each member is enough by itself, and an empty one means that nothing is needed."""
+    match who.proof:
+        case Proof.TOKEN:
+            schemes = [{name: [scope.value]} for scope in who.scopes for name in ("oauth2", "bearer")]
+            return [*schemes, *([{}] if who.open_by else [])]
+        case Proof.CLIENT:  # or a secret or an assertion in the form, for which OpenAPI has no word
+            return [{"basic": []}, {"mutualTLS": []}, {}]
+        case Proof.PERSON:
+            return [{"session": []}]
+        case Proof.NONE:
+            return []
+        case _:
+            assert_never(who.proof)
 
 
 def _parameters(rule: Any, promise: Operation, everywhere: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -161,7 +159,7 @@ def _parameters(rule: Any, promise: Operation, everywhere: tuple[str, ...]) -> l
     ]
 
 
-def _responses(promise: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
+def _responses(promise: Operation, who: Rule, schemas: dict[str, Any]) -> dict[str, Any]:
     good: dict[str, Any] = {
         str(status): {"description": promise.summary, **_with_content(kind, schemas)}
         for status, kind in promise.answers.items()
@@ -169,7 +167,7 @@ def _responses(promise: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
     codes: dict[int, list[str]] = {}
     for error in promise.errors:
         codes.setdefault(error.status, []).append(error.code)
-    if promise.scopes:
+    if who.scopes:
         codes.setdefault(401, []).append("UNAUTHORIZED")
         codes.setdefault(403, []).append("INSUFFICIENT_SCOPE")
     problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
@@ -193,6 +191,34 @@ def _content(kind: type | Media, schemas: dict[str, Any]) -> dict[str, Any]:
     return {"application/json": {"schema": {"$ref": f"#/components/schemas/{kind.__name__}"}}}
 
 
+_FLOW = {"tokenUrl": "/oauth/token", "scopes": {scope.value: meaning for scope, meaning in MEANINGS.items()}}
+_SECURITY_SCHEMES: dict[str, dict[str, Any]] = {
+    "oauth2": {
+        "type": "oauth2",
+        "description": "Access tokens of /oauth/token",
+        "flows": {
+            "clientCredentials": _FLOW,
+            "authorizationCode": {
+                "authorizationUrl": "/oauth/authorize",
+                "refreshUrl": "/oauth/token",
+                **_FLOW,
+            },
+        },
+    },
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "API keys, registration tokens, and tokens of outside issuers",
+    },
+    "basic": {"type": "http", "scheme": "basic", "description": "A client's id and secret"},
+    "mutualTLS": {"type": "mutualTLS", "description": "A client's certificate (RFC 8705)"},
+    "session": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "__Host-flg_session",
+        "description": "A person's session in the console",
+    },
+}
 _PROBLEM: dict[str, Any] = {
     "type": "object",
     "description": "A problem document (RFC 9457)",

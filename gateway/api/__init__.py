@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Blueprint
 
 from gateway.api.audit import audit
+from gateway.api.authorization import authorization
 from gateway.api.clients import clients
 from gateway.api.health import health
 from gateway.api.invitations import invitations
@@ -19,6 +20,7 @@ from gateway.api.updates import updates
 
 BLUEPRINTS: tuple[Blueprint, ...] = (
     audit,
+    authorization,
     clients,
     health,
     invitations,

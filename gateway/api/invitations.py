@@ -90,11 +90,9 @@ class NewestPolls:
 @invitations.get("")
 @operation(
     "The rounds that ask this client for an update; waits for one if asked to",
-    scopes=("training:participate",),
     answers={200: InvitationList},
     errors=(ValidationFailed, Busy),
     numbers=("wait",),
-    limit="rounds",
 )
 def show_invitations() -> Response:
     """At once if there is one; else after at most `wait` seconds, with an empty list if none came."""

@@ -38,7 +38,6 @@ from gateway.services import current_services
 from gateway.wire import PAGE, WIRE, Links, Pagination, answer, dump, page, page_asked, parse_json
 
 models = Blueprint("models", __name__, url_prefix="/api/v1/models")
-READERS = ("model:download", "round:manage")
 
 
 @dataclass(frozen=True, slots=True, config=WIRE)
@@ -93,7 +92,6 @@ class ModelList:
 @models.post("")
 @operation(
     "Register a model, which starts a lineage",
-    scopes=("round:manage",),
     body=Media.BINARY,
     answers={201: RegisteredModel},
     errors=(
@@ -124,7 +122,6 @@ def register_model() -> Response:
 @models.get("")
 @operation(
     "The model versions, the newest first",
-    scopes=READERS,
     answers={200: ModelList},
     errors=(ValidationFailed,),
     numbers=PAGE,
@@ -140,11 +137,9 @@ def show_models() -> Response:
 @models.get("/<version>")
 @operation(
     "A model's bytes, as they were uploaded",
-    scopes=READERS,
     answers={200: Media.BINARY, 206: Media.BINARY, 304: None, 307: None},
     errors=(NotFound, PreconditionFailed, RangeNotSatisfiable),
     headers=("Range", "If-Match", "If-None-Match", "If-Range"),
-    limit="models",
 )
 def download_model(version: str) -> Response:
     """The file itself, or where it is to be had, with ETag, Range and conditional requests (RFC 9110)."""
@@ -163,7 +158,6 @@ def download_model(version: str) -> Response:
 @models.post("/<version>/promote")
 @operation(
     "Make a version the base of its lineage's next round",
-    scopes=("round:manage",),
     answers={200: RegisteredModel},
     errors=(NotFound, RoundOpen),
 )

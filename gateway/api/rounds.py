@@ -67,7 +67,6 @@ from gateway.wire import (
 )
 
 rounds = Blueprint("rounds", __name__, url_prefix="/api/v1/rounds")
-READERS = ("training:participate", "round:manage")
 DEFAULT_DURATION = timedelta(hours=1)
 
 
@@ -186,10 +185,8 @@ class RoundList:
 @rounds.get("/current")
 @operation(
     "The round that takes updates now",
-    scopes=READERS,
     answers={200: RoundView},
     errors=(NoOpenRound,),
-    limit="rounds",
 )
 def show_current() -> Response:
     """404 `NO_OPEN_ROUND` if there is none."""
@@ -200,11 +197,9 @@ def show_current() -> Response:
 @rounds.get("")
 @operation(
     "The rounds, the newest first",
-    scopes=READERS,
     answers={200: RoundList},
     errors=(ValidationFailed,),
     numbers=PAGE,
-    limit="rounds",
 )
 def show_rounds() -> Response:
     """One page of rounds with a member `current` beside it."""
@@ -220,7 +215,7 @@ def show_rounds() -> Response:
 
 
 @rounds.get("/<int:round_number>")
-@operation("One round", scopes=READERS, answers={200: RoundView}, errors=(NotFound,), limit="rounds")
+@operation("One round", answers={200: RoundView}, errors=(NotFound,))
 def show_round(round_number: int) -> Response:
     """A round by its number."""
     with reading(current_services().engine) as conn:
@@ -230,7 +225,6 @@ def show_round(round_number: int) -> Response:
 @rounds.post("")
 @operation(
     "Create a round, which takes updates at once or first draws its clients",
-    scopes=("round:manage",),
     body=RoundWish,
     answers={201: RoundView},
     errors=(
@@ -269,7 +263,6 @@ def create_round() -> Response:
 @rounds.post("/<int:round_number>/close")
 @operation(
     "End a round's intake now",
-    scopes=("round:manage",),
     answers={202: RoundView},
     errors=(NotFound, RoundExpired),
 )

@@ -20,7 +20,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from audit.following import signed_entries
 from audit.reading import reading
 from audit.store import StoredEntry
-from gateway.api.audit import READERS
 from gateway.api.invitations import EXTENSION as POLLS
 from gateway.api.invitations import NewestPolls
 from gateway.auth.admission import current_client, still_admitted
@@ -72,7 +71,6 @@ def install_streams(app: Flask, poll_places: int) -> None:
 @stream.get("/stream")
 @operation(
     "Entries as they are signed: server-sent events whose id is the entry's seq",
-    scopes=READERS,
     answers={200: Media.EVENTS},
     errors=(ValidationFailed, Busy),
     headers=("Last-Event-ID",),
@@ -88,7 +86,7 @@ def show_stream() -> Response:
         for places in (rules.places, current_app.extensions[POLLS]):
             held.enter_context(_place_in(places, patience_s))
         _limit_writes(rules.unread_s)
-        ends = _Ends(time.monotonic() + rules.longest_s, rules.is_ending, is_over, still_admitted(READERS))
+        ends = _Ends(time.monotonic() + rules.longest_s, rules.is_ending, is_over, still_admitted())
         events = _events(current_services(), ends, after, rules.heartbeat_s)
         answer = Response(events, mimetype=Media.EVENTS.value, headers={"X-Accel-Buffering": "no"})
         answer.call_on_close(held.pop_all().close)

@@ -14,15 +14,11 @@ from gateway.publishing.targets import FOREVER, NEVER
 from gateway.services import current_services
 
 tlog = Blueprint("tlog", __name__, url_prefix="/tlog")
-READERS = ("audit:read",)
-OPEN_BY = "tlog_public"
 
 
 @tlog.get("/checkpoint")
 @operation(
     "The signed checkpoint that covers every tile (C2SP tlog-tiles)",
-    scopes=READERS,
-    open_by=OPEN_BY,
     answers={200: Media.TEXT},
     errors=(NotFound,),
 )
@@ -39,8 +35,6 @@ def show_checkpoint() -> Response:
 @tlog.get("/tile/<kind>/<path:rest>", merge_slashes=False)
 @operation(
     "A tile of hashes (`kind`: its level, 0 to 63) or of entries (`kind`: entries); `rest` is `N` or `N.p/W`",
-    scopes=READERS,
-    open_by=OPEN_BY,
     answers={200: Media.BINARY},
     errors=(NotFound,),
 )

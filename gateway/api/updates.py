@@ -45,7 +45,6 @@ from gateway.wire import WIRE, answer, dump, parse_json
 
 updates = Blueprint("updates", __name__, url_prefix="/api/v1")
 LONGEST_METADATA = 16_384
-PARTICIPANTS = ("training:participate",)
 
 
 @dataclass(frozen=True, slots=True, config=WIRE)
@@ -81,7 +80,6 @@ class PendingReceipt:
 @updates.post("/rounds/<int:round_number>/updates")
 @operation(
     "Send the client's update for a round",
-    scopes=PARTICIPANTS,
     body=Media.BINARY,
     answers={202: AcceptedUpdate},
     errors=(
@@ -103,7 +101,6 @@ class PendingReceipt:
         StorageFull,
     ),
     headers=("X-Update-Checksum", "X-Client-Signature", "X-Update-Metadata", "Idempotency-Key"),
-    limit="updates",
 )
 def send_update(round_number: int) -> Response:
     """Stream, check, keep, promise."""
@@ -134,7 +131,7 @@ def send_update(round_number: int) -> Response:
 
 
 @updates.get("/updates/<uuid:update_id>")
-@operation("The client's own update", scopes=PARTICIPANTS, answers={200: UpdateView}, errors=(NotFound,))
+@operation("The client's own update", answers={200: UpdateView}, errors=(NotFound,))
 def show_update(update_id: UUID) -> Response:
     """Another client's update is not found."""
     with reading(current_services().engine) as conn:
@@ -157,7 +154,6 @@ def show_update(update_id: UUID) -> Response:
 @updates.get("/updates/<uuid:update_id>/receipt")
 @operation(
     "The proof that the update's entry is in the log",
-    scopes=PARTICIPANTS,
     answers={200: Media.TEXT, 202: PendingReceipt},
     errors=(NotFound,),
 )

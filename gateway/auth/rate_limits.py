@@ -1,117 +1,48 @@
-"""How often a client may call a class of routes (`FLG_RATE_LIMITS`): windows in memory, of bounded number.
+"""How often a client may call a class of routes, and how often a proof may fail (`FLG_RATE_LIMITS`).
 
-A window begins with the first request in it, so that a client has its whole allowance whenever it starts.
+A request is counted after its token was checked and before its body is read; a failed proof is counted after it was
+found to fail, so that a right one is never refused. Decisions 0052, 0138 and 0139.
 """
 
 from __future__ import annotations
 
 import re
-import threading
-from collections import OrderedDict
-from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from ipaddress import IPv6Address, ip_address, ip_network
 from math import ceil
 
 from flask import Flask, Response, current_app, g
 
+from gateway.auth.rules import LimitClass
 from gateway.auth.scopes import Scope
 from gateway.auth.tokens import AuthenticatedClient
+from gateway.auth.windows import Limit, LocalWindows, Shared, Standing, Windows
+from gateway.config import Config
 from gateway.errors import ConfigError, RateLimited
 from gateway.services import Services, current_services
 
 EXTENSION = "fl_gateway_rate_limits"
-AUTH_FAILURES = "auth_failures"
-MOST_WINDOWS = 50_000
 _PERIODS_S = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
 _LIMIT = re.compile(r"([a-z_]+)\s*=\s*(\d{1,9})\s*/\s*(second|minute|hour|day)")
 _UNLIMITED = frozenset({Scope.ROUND_MANAGE, Scope.AUDIT_READ})
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """So many requests in so many seconds."""
-
-    count: int
-    period_s: int
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """Where a client stands in its window after a request."""
-
-    limit: Limit
-    used: int
-    resets_at_s: float
-
-    @property
-    def is_over(self) -> bool:
-        """Whether this request was one too many."""
-        return self.used > self.limit.count
-
-    def headers(self) -> dict[str, str]:
-        """The standing as response headers; the reset is in epoch seconds."""
-        return {
-            "X-RateLimit-Limit": str(self.limit.count),
-            "X-RateLimit-Remaining": str(max(0, self.limit.count - self.used)),
-            "X-RateLimit-Reset": str(ceil(self.resets_at_s)),
-        }
-
-
-class Windows:
-    """The open windows of one class; past `most` of them the oldest is forgotten."""
-
-    def __init__(self, limit: Limit, *, most: int = MOST_WINDOWS) -> None:
-        self._limit = limit
-        self._most = most
-        self._open: OrderedDict[Hashable, tuple[float, int]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def count(self, key: Hashable, now_s: float) -> Standing:
-        """Count one request."""
-        with self._lock:
-            self._forget(now_s)
-            began_s, used = self._open.get(key, (now_s, 0))
-            used = min(used + 1, self._limit.count + 1)
-            self._open[key] = (began_s, used)
-        return Standing(self._limit, used, began_s + self._limit.period_s)
-
-    def __len__(self) -> int:
-        return len(self._open)
-
-    def _forget(self, now_s: float) -> None:
-        """Windows stand in the order in which they began: what is over, or too much, is in front."""
-        while self._open:
-            began_s, _ = next(iter(self._open.values()))
-            if now_s < began_s + self._limit.period_s and len(self._open) < self._most:
-                return
-            self._open.popitem(last=False)
-
-
-def parse_limits(text: str) -> Mapping[str, Limit]:
-    """The limits of `FLG_RATE_LIMITS`, by class.
+def parse_limits(text: str) -> Mapping[LimitClass, Limit]:
+    """The limits of `FLG_RATE_LIMITS`, by class; a class that it does not name keeps its default.
 
     Raises:
-        ConfigError: a part is not of the form `class=COUNT/PERIOD`.
+        ConfigError: a part is not of the form `class=COUNT/PERIOD`, or its class is unknown.
     """
-    limits = {}
-    for part in filter(None, (part.strip() for part in text.split(";"))):
-        found = _LIMIT.fullmatch(part)
-        if found is None or int(found[2]) == 0:
-            raise ConfigError(
-                "FLG_RATE_LIMITS must have the form class=COUNT/PERIOD;… with second, minute, hour or day"
-            )
-        limits[found[1]] = Limit(int(found[2]), _PERIODS_S[found[3]])
-    return limits
+    return {**_parsed(Config().rate_limits), **_parsed(text)}
 
 
 def install_rate_limits(app: Flask, services: Services) -> None:
     """Give the application its windows and the headers that tell of them."""
-    limits = parse_limits(services.config.rate_limits)
-    app.extensions[EXTENSION] = {name: Windows(limit) for name, limit in limits.items()}
+    app.extensions[EXTENSION] = _windows(services)
     app.after_request(_tell)
 
 
-def spend(client: AuthenticatedClient, name: str) -> None:
+def spend(client: AuthenticatedClient, name: LimitClass) -> None:
     """Count a request of the client in a class; operators and readers of the log are not counted.
 
     Raises:
@@ -119,33 +50,91 @@ def spend(client: AuthenticatedClient, name: str) -> None:
     """
     if not client.scopes.isdisjoint(_UNLIMITED):
         return
-    standing = _count(name, client.client_id)
-    if standing is None:
-        return
-    g.rate_standing = standing
-    if standing.is_over:
-        raise _refusal(standing)
+    g.rate_standing = hit(name, client.client_id)
+    _refuse_over(g.rate_standing)
 
 
 def count_auth_failure(address: str, client_id: str) -> None:
-    """Count a wrong secret; call it only after the secret was found to be wrong.
+    """Count a client's proof that failed, for the address and for the client; call it only after it failed.
+
+    From an address that has had too many nothing more is counted: new names for clients open no windows.
+
+    Args:
+        address: where it came from.
+        client_id: whom the caller claims to be; empty for what is no client id at all.
 
     Raises:
-        RateLimited: there were too many from this address for this client.
+        RateLimited: there were too many from this address for this client, or from this address at all.
     """
-    standing = _count(AUTH_FAILURES, (address, client_id))
-    if standing is not None and standing.is_over:
-        raise _refusal(standing)
+    count_address_failure(address)
+    _refuse_over(hit(LimitClass.AUTH_FAILURES, address, client_id))
 
 
-def _count(name: str, key: Hashable) -> Standing | None:
-    windows: Windows | None = current_app.extensions[EXTENSION].get(name)
-    return windows.count(key, current_services().clock().timestamp()) if windows is not None else None
+def count_address_failure(address: str) -> None:
+    """Count a proof that failed by where it came from: an IPv4 address, or an IPv6 network of 64 bits.
+
+    Raises:
+        RateLimited: there were too many.
+    """
+    _refuse_over(hit(LimitClass.AUTH_ADDRESSES, _counted_address(address)))
 
 
-def _refusal(standing: Standing) -> RateLimited:
-    wait_s = max(1, ceil(standing.resets_at_s - current_services().clock().timestamp()))
-    return RateLimited(f"Come again in {wait_s} seconds", retry_after_s=wait_s)
+def hit(name: str, *key: str) -> Standing:
+    """Count one in the window of a class and a key; the caller judges whether it is one too many.
+
+    Raises:
+        KeyError: there is no such class.
+    """
+    windows: Mapping[str, Windows] = current_app.extensions[EXTENSION]
+    return windows[name].hit(key, current_services().clock().timestamp())
+
+
+def _parsed(text: str) -> dict[LimitClass, Limit]:
+    limits = {}
+    for part in filter(None, (part.strip() for part in text.split(";"))):
+        found = _LIMIT.fullmatch(part)
+        if found is None or int(found[2]) == 0:
+            raise ConfigError(
+                "FLG_RATE_LIMITS must have the form class=COUNT/PERIOD;… with second, minute, hour or day"
+            )
+        if found[1] not in list(LimitClass):
+            raise ConfigError(f"FLG_RATE_LIMITS knows no class {found[1]}: it has {', '.join(LimitClass)}")
+        limits[LimitClass(found[1])] = Limit(int(found[2]), _PERIODS_S[found[3]])
+    return limits
+
+
+def _windows(services: Services) -> Mapping[str, Windows]:
+    shared = _shared(services)
+    return {
+        name: Windows(name, limit, LocalWindows(limit.period_s), shared)
+        for name, limit in parse_limits(services.config.rate_limits).items()
+    }
+
+
+def _shared(services: Services) -> Shared | None:
+    if not services.config.cache_url:
+        return None
+    from gateway.caching.shared import Breaker  # a gateway without a Redis need not load it
+    from gateway.caching.windows import SharedWindows
+
+    prefix = f"fl-gateway:{services.origin}:limit"
+    return SharedWindows(services.config.cache_url, prefix, Breaker(), services.keystore.index)
+
+
+def _counted_address(address: str) -> str:
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return "unknown"
+    if isinstance(parsed, IPv6Address):
+        return str(parsed.ipv4_mapped or ip_network((parsed, 64), strict=False))
+    return str(parsed)
+
+
+def _refuse_over(standing: Standing) -> None:
+    if standing.is_over:
+        wait_s = max(1, ceil(standing.resets_at_s - current_services().clock().timestamp()))
+        raise RateLimited(f"Come again in {wait_s} seconds", retry_after_s=wait_s)
 
 
 def _tell(response: Response) -> Response:

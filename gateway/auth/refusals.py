@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 
 from flask import Flask, current_app, g, request
@@ -62,22 +63,28 @@ class Count:
 
 
 class Refusals:
-    """Writes refusals, one by one or counted; one a process."""
+    """Writes refusals, one by one or counted; one a process.
 
-    def __init__(self, services: Services) -> None:
+    Args:
+        services: where the entries go.
+        most: how many kinds are told apart; the networks beyond them are one.
+    """
+
+    def __init__(self, services: Services, *, most: int = MOST_WINDOWS) -> None:
         self._services = services
+        self._most = most
         self._singles: OrderedDict[Kind, tuple[float, int]] = OrderedDict()
         self._folded: dict[Kind, Count] = {}
         self._lock = threading.Lock()
         self._timer: threading.Timer | None = None
 
-    def record(self, kind: Kind, details: Mapping[str, JsonValue | Personal]) -> None:
-        """Write one refusal of the current request, or count it."""
+    def record(self, kind: Kind, details: Callable[[], Mapping[str, JsonValue | Personal]]) -> None:
+        """Write one refusal of the current request, or count it; its details are made for a single entry alone."""
         now = self._services.clock()
         if not self._is_single(kind, now):
             return
         try:
-            self._write(kind, details)
+            self._write(kind, details())
         except SQLAlchemyError as error:
             log.warning("a refusal is counted only: reason %s, %s", kind.reason, type(error).__name__)
             self._fold(kind, Count(1, now, now))
@@ -100,8 +107,7 @@ class Refusals:
         with self._lock:
             now_s = now.timestamp()
             self._forget_old(now_s)
-            if kind not in self._singles and len(self._singles) >= MOST_WINDOWS:
-                kind = replace(kind, network="many")
+            kind = self._one_of_many(kind, self._singles)
             began_s, used = self._singles.get(kind, (now_s, 0))
             if used < SINGLES_A_MINUTE:
                 self._singles[kind] = (began_s, used + 1)
@@ -116,12 +122,18 @@ class Refusals:
     def _fold(self, kind: Kind, more: Count) -> None:
         """Count, and see to it that a flush comes: there is no thread while there is no flood."""
         with self._lock:
+            kind = self._one_of_many(kind, self._folded)
             known = self._folded.get(kind)
             self._folded[kind] = known.plus(more) if known else more
             if self._timer is None:
                 self._timer = threading.Timer(FLUSH_EACH_S, self.flush)
                 self._timer.daemon = True
                 self._timer.start()
+
+    def _one_of_many(self, kind: Kind, known: Mapping[Kind, object]) -> Kind:
+        """The kind itself while there is room for it."""
+        is_beyond = kind not in known and len(known) >= self._most
+        return replace(kind, network="many") if is_beyond else kind
 
     def _stop_timer(self) -> None:
         with self._lock:
@@ -176,17 +188,20 @@ def record_refusal(error: GatewayError) -> None:
     record(_event_type(), error.code, error.status)
 
 
-def record(event_type: EventType, reason: str, status: int, *, client_id: str = "") -> None:
+def record(
+    event_type: EventType, reason: str, status: int, *, client_id: str = "", user_id: str = ""
+) -> None:
     """Write the entry of a refusal of the current request.
 
     Args:
-        event_type: `access.refused`, `update.refused` or `token.refused`.
+        event_type: `access.refused`, `update.refused`, `token.refused` or `user.refused`.
         reason: a stable code.
         status: the answer's HTTP status.
         client_id: who the caller claims to be, without proof.
+        user_id: whose name the caller used, without proof.
     """
     kind = Kind(event_type, reason, status, network_of(address_of(g.origin)))
-    _desk().record(kind, _circumstances(client_id))
+    _desk().record(kind, lambda: _circumstances(client_id, user_id))
 
 
 def flush_refusals(app: Flask | None = None) -> int:
@@ -201,6 +216,7 @@ def close_refusals(app: Flask) -> None:
     desk.close()
 
 
+@lru_cache(maxsize=1024)
 def network_of(address: str) -> str:
     """The network that an address is counted under: /24 of IPv4, /64 of IPv6."""
     try:
@@ -223,7 +239,7 @@ def _event_type() -> EventType:
     return EventType.UPDATE_REFUSED if is_update else EventType.ACCESS_REFUSED
 
 
-def _circumstances(client_id: str) -> dict[str, JsonValue | Personal]:
+def _circumstances(client_id: str, user_id: str) -> dict[str, JsonValue | Personal]:
     """What was asked: the route's template in clear; what the caller chose is sealed under the actor."""
     facts: dict[str, JsonValue | Personal] = {"method": _method()}
     if request.url_rule is not None:
@@ -232,6 +248,8 @@ def _circumstances(client_id: str) -> dict[str, JsonValue | Personal]:
         facts["path"] = _claim(request.path)
     if client_id:
         facts["claimed_client_id"] = _claim(client_id)
+    if user_id:
+        facts["claimed_user_id"] = _claim(user_id)
     for name, header in _CLAIMS.items():
         if header in request.headers:
             facts[name] = _claim(request.headers[header])

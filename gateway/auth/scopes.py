@@ -54,6 +54,20 @@ BUNDLES: dict[Role, tuple[Scope, ...]] = {
     Role.AUDITOR: (Scope.AUDIT_READ,),
     Role.SIEM: (Scope.AUDIT_READ,),
 }
+MEANINGS: dict[Scope, str] = {
+    Scope.TRAINING_PARTICIPATE: "take part in training: see rounds and send updates",
+    Scope.MODEL_DOWNLOAD: "download models",
+    Scope.ROUND_AGGREGATE: "add up updates of others and send the sums",
+    Scope.CLIENT_MANAGE: "see the clients of the federation, and end their access",
+    Scope.CLIENT_REGISTER: "register new clients",
+    Scope.ROUND_MANAGE: "open, pause and close rounds; publish and promote models",
+    Scope.PRIVACY_EXPORT: "hand out all that is kept about a person",
+    Scope.PRIVACY_ERASE: "erase all that is kept about a person",
+    Scope.PRIVACY_MANAGE: "decide on requests of people about their data",
+    Scope.PRIVACY_HOLD: "place and lift legal holds",
+    Scope.AUDIT_READ: "read the audit log",
+}
+"""What a scope allows, in words for the person who is asked."""
 API_KEY_ROLES = frozenset({Role.PARTICIPANT, Role.EDGE, Role.OPERATOR})
 API_KEY_SCOPES = (Scope.CLIENT_REGISTER,)
 
@@ -71,7 +85,7 @@ def granted(role: Role, wished: str | None) -> tuple[Scope, ...]:
     words = (wished or "").split()
     if not words:
         return BUNDLES[role]
-    asked = frozenset(_expanded(words))
+    asked = frozenset(expanded(words))
     if not asked <= frozenset(BUNDLES[role]):
         raise ScopeRefused
     return tuple(scope for scope in BUNDLES[role] if scope in asked)
@@ -87,7 +101,12 @@ def scopes_of(text: str) -> frozenset[str]:
     return frozenset(word for word in text.split() if word in _KNOWN)
 
 
-def _expanded(words: Iterable[str]) -> list[Scope]:
+def expanded(words: Iterable[str]) -> list[Scope]:
+    """The scopes that a wish names; `privacy:*` stands for the four privacy scopes.
+
+    Raises:
+        ScopeRefused: one is unknown.
+    """
     scopes: list[Scope] = []
     for word in words:
         if word == _PRIVACY_ALL:

@@ -16,6 +16,8 @@ class SecretKind(StrEnum):
     CLIENT_SECRET = "flg_secret_"  # noqa: S105 - a prefix, as the others
     API_KEY = "flg_key_"
     ACCESS_TOKEN = "flg_token_"  # noqa: S105
+    REFRESH_TOKEN = "flg_refresh_"  # noqa: S105
+    AUTHORIZATION_CODE = "flg_code_"
     REGISTRATION_TOKEN = "flg_reg_"  # noqa: S105
 
 

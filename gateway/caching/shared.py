@@ -89,8 +89,8 @@ class SharedModels:
         read_timeout_s: float = READ_TIMEOUT_S,
         whole_timeout_s: float = WHOLE_TIMEOUT_S,
     ) -> None:
-        self._reads = _client(url, read_timeout_s)
-        self._writes = _client(url, whole_timeout_s)
+        self._reads = open_client(url, read_timeout_s)
+        self._writes = open_client(url, whole_timeout_s)
         self._whole_timeout_s = whole_timeout_s
         self._prefix, self._ttl_s, self._breaker = prefix, ttl_s, breaker
 
@@ -164,8 +164,8 @@ class SharedModels:
                 log.warning("the cache answers again")
 
 
-def _client(url: str, timeout_s: float) -> Redis:
-    """A client that connects when it is first used.
+def open_client(url: str, timeout_s: float, *, connect_timeout_s: float = READ_TIMEOUT_S) -> Redis:
+    """A client that connects when it is first used, and asks once.
 
     Raises:
         ConfigError: `FLG_CACHE_URL` is no URL of a Redis, or it asks for less than we promise.
@@ -181,7 +181,7 @@ def _client(url: str, timeout_s: float) -> Redis:
         return Redis.from_url(
             url,
             socket_timeout=timeout_s,
-            socket_connect_timeout=READ_TIMEOUT_S,
+            socket_connect_timeout=connect_timeout_s,
             retry=Retry(NoBackoff(), 0),  # to wait again is what a cache is not for
             health_check_interval=_HEALTH_CHECK_S,
             maint_notifications_config=MaintNotificationsConfig(enabled=False),

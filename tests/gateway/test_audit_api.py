@@ -118,6 +118,17 @@ def test_a_question_without_an_answer_is_refused(
     assert (answer.status_code, answer.json["code"]) == (422, "VALIDATION_FAILED")
 
 
+def test_there_is_no_bundle_before_the_first_checkpoint(services: Services, http: FlaskClient) -> None:
+    """It is not there yet, as the checkpoint is not: 404, neither an error of ours nor an entry about an export."""
+    auditor = Federation(services, http).staff("auditor")
+
+    answers = [http.get(f"/api/v1/audit/{path}", headers=auditor) for path in ("bundle", "checkpoint")]
+
+    assert [(answer.status_code, json.loads(answer.data)["code"]) for answer in answers] == [
+        (404, "NOT_FOUND")
+    ] * 2
+
+
 def test_the_log_is_for_those_who_may_read_it(federation: Federation) -> None:
     """Every route of the log needs audit:read."""
     silo = federation.register()

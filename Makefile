@@ -6,6 +6,7 @@
 
 BIN := .venv/bin
 JOBS ?= $(shell expr $$(nproc) + 2)# tests wait for servers much of their time
+COVERAGE ?=
 PYTEST_ARGS ?=
 export PATH := $(PATH):/usr/sbin# where Debian keeps nginx and rsyslogd
 
@@ -34,11 +35,11 @@ format: setup ## put the code into the house's form
 docs: setup ## write the tables of docs/ that are made from the code
 	@$(BIN)/python docs/tables.py
 
-test: setup-tests ## all tests with branch coverage, documentation included
-	$(BIN)/pytest -n $(JOBS) --dist worksteal --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
+test: setup-tests ## all tests, documentation included; with COVERAGE=1 it tells what they reach
+	$(BIN)/pytest -n $(JOBS) --dist worksteal $(if $(COVERAGE),--cov --cov-report=term:skip-covered) $(PYTEST_ARGS)
 
 SOAK_ARGS ?=
-soak: setup-tests ## kill and halt every part, 20 to 50 times each: about an hour
+soak: setup-tests ## kill and halt every part, 20 to 50 times each: an hour and a half
 	@$(BIN)/python tests/soak.py $(SOAK_ARGS)
 
 check: ## exactly what CI runs

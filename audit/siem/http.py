@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any
-
-import httpx
+from typing import TYPE_CHECKING, Any
 
 from audit.siem.errors import SinkDown
 from audit.siem.tls import TlsFiles, words_of
+
+if TYPE_CHECKING:
+    import httpx  # takes its time to load, and not every sink speaks HTTP
 
 _LONGEST_ANSWER = 8 << 20
 _LATE = "it did not answer in time"
@@ -83,6 +84,8 @@ class Endpoint:
             self._client = None
 
     def _exchange(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
+        import httpx
+
         deadline = time.monotonic() + self.timeout_s
         client = self._client = self._client or self._open()
         watch = {"trace": self._watch}
@@ -126,6 +129,8 @@ class Endpoint:
                 socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
     def _open(self) -> httpx.Client:
+        import httpx
+
         verify = self.tls.context(self.name) if self.url.startswith("https:") else True
         plain = {"Accept-Encoding": "identity", "User-Agent": "fl-gateway"}
         return httpx.Client(
@@ -145,6 +150,8 @@ class Endpoint:
 
 
 def _words(error: httpx.HTTPError) -> str:
+    import httpx
+
     if isinstance(error, httpx.TimeoutException):
         return _LATE
     cause: BaseException | None = error

@@ -16,8 +16,6 @@ from datetime import datetime
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-import httpx
-
 from gateway.config import Config
 from gateway.messaging.errors import WebhookInvalid
 
@@ -41,6 +39,8 @@ class Webhook:
     def __init__(self, url: str, secret: str, clock: Callable[[], datetime]) -> None:
         _insist_usable(url, secret)
         self._url, self._key, self._clock = url, secret.encode(), clock
+        import httpx  # it takes its time to load, and not every gateway has a webhook
+
         self._client = httpx.Client(
             timeout=TIMEOUT_S, follow_redirects=False, trust_env=False, verify=ssl.create_default_context()
         )
@@ -52,6 +52,8 @@ class Webhook:
             notice: the body.
             key: the same at each repetition, so that the receiver knows a double.
         """
+        import httpx
+
         body = json.dumps(notice, separators=(",", ":")).encode()
         headers = {
             "Content-Type": "application/json",

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-import httpx
 from sqlalchemy import Engine
 from sqlalchemy.exc import IntegrityError
 
@@ -73,6 +72,8 @@ class Asker:
         self._writer = writer
         self._witness = witness
         self._clock = clock
+        import httpx  # it takes its time to load, and not every gateway has a witness
+
         self._client = httpx.Client(
             timeout=TIMEOUT_S,
             follow_redirects=False,
@@ -138,6 +139,8 @@ class Asker:
 
     def _send(self, submission: Submission) -> tuple[int, str]:
         """The status and the body of the answer; status 0 and the kind of trouble if there is none."""
+        import httpx
+
         url, heard = self._witness.url + PATH, {"trace": self._cutter.hear}
         try:
             with (

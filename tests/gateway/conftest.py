@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -58,6 +60,15 @@ def _prepare(url: str) -> None:
     engine.dispose()
 
 
+@cache
+def _new_sqlite() -> bytes:
+    """The file of an SQLite database with every table; a copy is made in no time."""
+    with TemporaryDirectory(prefix="flg-new-") as folder:
+        path = Path(folder) / "main.db"
+        _prepare(f"sqlite:///{path}")
+        return path.read_bytes()
+
+
 @pytest.fixture(scope="session")
 def gateway_postgresql_url(postgresql_server: PostgreSQL) -> str:
     """A PostgreSQL database with every table, shared by the tests, which empty it; making one takes a second."""
@@ -85,8 +96,9 @@ def _empty(url: str) -> None:
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A main database with every table and no row: the test runs once on SQLite and once on PostgreSQL."""
     if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path / 'fl-gateway.db'}"
-        _prepare(url)
+        path = tmp_path / "fl-gateway.db"
+        path.write_bytes(_new_sqlite())
+        url = f"sqlite:///{path}"
     else:
         url = request.getfixturevalue("gateway_postgresql_url")
         _empty(url)

@@ -66,7 +66,8 @@ class Driver:
     def __init__(self, home: Home) -> None:
         self.home = home
         self._http: httpx.Client | None = None
-        self._tokens: dict[str, dict[str, str]] = {}
+        self._staff: dict[str, NewClient] = {}
+        self._tokens: dict[str, tuple[dict[str, str], float]] = {}
 
     @property
     def http(self) -> httpx.Client:
@@ -82,13 +83,18 @@ class Driver:
             return add_client(services, f"a {role}", Role(role))
 
     def as_role(self, role: str) -> dict[str, str]:
-        """Credentials of a client of that role, made at the first call."""
-        if role not in self._tokens:
-            new = self.client_add(role)
-            form = {"grant_type": "client_credentials"}
-            answer = self.http.post("/oauth/token", data=form, auth=(new.client_id, new.client_secret))
-            self._tokens[role] = {"Authorization": f"Bearer {good(answer, 200)['access_token']}"}
-        return self._tokens[role]
+        """Credentials of a client of that role, made at the first call; a token is renewed before it ends."""
+        headers, until_s = self._tokens.get(role, ({}, 0.0))
+        if time.monotonic() < until_s:
+            return headers
+        if role not in self._staff:
+            self._staff[role] = self.client_add(role)
+        who, form = self._staff[role], {"grant_type": "client_credentials"}
+        answer = self.http.post("/oauth/token", data=form, auth=(who.client_id, who.client_secret))
+        told = good(answer, 200)
+        headers = {"Authorization": f"Bearer {told['access_token']}"}
+        self._tokens[role] = headers, time.monotonic() + told["expires_in"] / 2
+        return headers
 
     def register(self, **device: Any) -> Person:
         """A new device, with a subject of its own."""

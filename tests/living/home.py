@@ -14,8 +14,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import boto3
@@ -32,7 +34,8 @@ from compliance.keys import SigningUse
 from gateway.api.audit import log_vkey
 from gateway.config import load_config
 from gateway.services import Services, open_services, utc_now
-from gateway.storage.migrating import upgrade
+from gateway.storage.database import open_engine
+from gateway.storage.migrating import Which, upgrade
 from gateway.tables import client_updates, model_versions
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,12 +53,16 @@ class Home:
     kept_elsewhere: Callable[[], list[bytes]] = list
     """What servers beside the database keep; nothing on the embedded defaults."""
 
+    @property
+    def _keystore_url(self) -> str:
+        return self.settings.get("keystore_url", f"sqlite:///{self.directory}/keys/subjects.db")
+
     def environment(self) -> dict[str, str]:
         """The settings of this home as `FLG_*` variables."""
         wanted = {
             "database_url": self.database_url,
             "blob_url": f"file:{self.directory}/blobs",
-            "keystore_url": f"sqlite:///{self.directory}/keys/subjects.db",
+            "keystore_url": self._keystore_url,
             "state_url": f"file:{self.directory}/keys/state",
             "master_key": "5a" * 32,
             "siem_sinks": f"file:{self.directory}/siem.jsonl",
@@ -75,11 +82,20 @@ class Home:
             services.close()
 
     def settle(self) -> Home:
-        """Make the databases, as `fl-gateway db upgrade` does."""
+        """Make the databases, as `fl-gateway db upgrade` does: where there is none yet, a copy of what it made once."""
+        if self.server is None:
+            self._copy_new_databases()
         with self.stores() as services:
             upgrade(services.engine, "main")
             upgrade(services.keystore_engine, "keystore")
         return self
+
+    def _copy_new_databases(self) -> None:
+        for url, made in zip((self.database_url, self._keystore_url), _new_databases(), strict=True):
+            path = Path(str(make_url(url).database))
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                path.write_bytes(made)
 
     def copy(self, to: Path) -> Home:
         """The same stores once more, of a gateway that does not run: both go on from here on their own."""
@@ -200,13 +216,29 @@ def home_in(
 ) -> Iterator[Home]:
     """An empty home: on SQLite, or with its database on a PostgreSQL server."""
     directory.mkdir(parents=True, exist_ok=True)
-    name = server.create_database() if server else None
+    name = server.create_database(template=server.template("home", _upgrade)) if server else None
     url = server.url(name) if server and name else f"sqlite:///{directory}/fl-gateway.db"
     try:
         yield Home(directory, url, server, settings, kept_elsewhere).settle()
     finally:
         if server and name:
             server.drop_database(name)
+
+
+def _upgrade(url: str, which: Which = "main") -> None:
+    engine = open_engine(url)
+    upgrade(engine, which)
+    engine.dispose()
+
+
+@cache
+def _new_databases() -> tuple[bytes, bytes]:
+    """The files of a main database and of a key store that were just made; the migrations take half a second."""
+    with TemporaryDirectory(prefix="flg-new-") as folder:
+        main, keystore = Path(folder) / "main.db", Path(folder) / "keystore.db"
+        _upgrade(f"sqlite:///{main}")
+        _upgrade(f"sqlite:///{keystore}", "keystore")
+        return main.read_bytes(), keystore.read_bytes()
 
 
 def clean_environment() -> dict[str, str]:

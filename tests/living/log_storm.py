@@ -61,7 +61,7 @@ class LogStorm:
         self._gateway = gateway
         self._sinks = sinks
         self._chance = chance
-        self._operator = gateway.as_role("operator")
+        self._operator: dict[str, str] = {}
         self._acknowledged: list[str] = []
         self.tally = LogTally()
 
@@ -71,7 +71,7 @@ class LogStorm:
         Raises:
             AssertionError: a promise was broken.
         """
-        stop = threading.Event()
+        stop, self._operator = threading.Event(), self._gateway.as_role("operator")
         with ThreadPoolExecutor(WRITERS) as pool:
             works = [pool.submit(self._write, stop) for _ in range(WRITERS)]
             try:

@@ -8,11 +8,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 import httpx
 from living.driver import Driver, await_that
 from living.home import Home, clean_environment
+
+_NUMBERS = count(1)  # several may run on one home
 
 
 class Gateway(Driver):
@@ -27,7 +30,7 @@ class Gateway(Driver):
         super().__init__(home)
         self._options = options or ("--port", "0")
         self._process: subprocess.Popen[bytes] | None = None
-        self._starts = 0
+        self._number, self._starts = next(_NUMBERS), 0
 
     def start(self, **settings: str) -> Gateway:
         """Start the process tree and wait for its line `ready …`."""
@@ -112,7 +115,7 @@ class Gateway(Driver):
 
     @property
     def _output(self) -> Path:
-        return self.home.directory / f"serve-{self._starts}.out"
+        return self.home.directory / f"serve-{self._number}-{self._starts}.out"
 
     def _address(self) -> str | None:
         assert self._process is not None

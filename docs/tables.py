@@ -1,4 +1,4 @@
-"""Writes the tables that the pages take from the code: settings, error codes, event types (`make docs`).
+"""Writes the tables that the pages take from the code: settings, error codes, event types, routes (`make docs`).
 
 A page holds a table between `<!-- table: NAME -->` and `<!-- end of table -->`. With `--check` nothing is
 written, and the exit code tells whether every page is up to date.
@@ -14,10 +14,15 @@ from inspect import getdoc
 from pathlib import Path
 from typing import Any
 
+from flask import Flask
+
+import gateway.api
 import gateway.app
-import gateway.storage.kms  # noqa: F401 - these two define every refusal
+import gateway.console
+import gateway.storage.kms
 from audit.events import EVENTS, Event, Kind, Outcome
 from compliance.errors import ComplianceError
+from gateway.auth.rules import RULES, Owner, Proof
 from gateway.backup.errors import BackupError  # noqa: F401 - defines its refusals
 from gateway.config import PREFIX, Config
 from gateway.errors import GatewayError
@@ -81,10 +86,30 @@ def _details_of(event: Event, *, is_clear: bool) -> str:
     )
 
 
+def _rules() -> Iterator[tuple[str, ...]]:
+    yield "route", "proof", "scopes", "whose", "limit"
+    app = Flask("gateway", static_folder=None)
+    for blueprint in (*gateway.api.BLUEPRINTS, *gateway.console.BLUEPRINTS):
+        app.register_blueprint(blueprint)
+    for route in sorted(
+        app.url_map.iter_rules(), key=lambda route: (route.rule, sorted(route.methods or ()))
+    ):
+        rule, methods = RULES[route.endpoint], sorted((route.methods or set()) - {"HEAD", "OPTIONS"})
+        proof = f"token, or none by `{PREFIX}{rule.open_by.upper()}`" if rule.open_by else rule.proof.value
+        yield (
+            f"`{' '.join(methods)} {route.rule}`",
+            "" if rule.proof is Proof.NONE else proof,
+            " ".join(f"`{scope}`" for scope in rule.scopes),
+            "" if rule.owner is Owner.EVERYONE else rule.owner.value,
+            f"`{rule.limit}`" if rule.limit else "",
+        )
+
+
 _TABLES: dict[str, Callable[[], Iterator[tuple[str, ...]]]] = {
     "settings": _settings,
     "errors": _errors,
     "events": _events,
+    "rules": _rules,
 }
 
 

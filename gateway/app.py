@@ -12,12 +12,15 @@ from flask import Flask, Response, g, request
 from audit.draft import Personal
 from audit.reading import reading
 from audit.store import oldest_pending
-from gateway import api
+from gateway import api, console
 from gateway.api.bodies import EXTENSION as PLACES
 from gateway.api.invitations import EXTENSION as POLLS
 from gateway.api.invitations import NEWEST, NewestPolls, poll_places
 from gateway.api.stream import install_streams
 from gateway.auth.admission import install_auth
+from gateway.auth.peer import client_address, parse_fronts
+from gateway.auth.people.openid_settings import read_provider
+from gateway.auth.rules import check_rules
 from gateway.errors import LogBehind
 from gateway.preference import install_preference
 from gateway.problems import install_problems
@@ -29,7 +32,12 @@ _LAG_LOOK_S = 1.0
 
 
 def create_app(services: Services) -> Flask:
-    """The gateway as a WSGI application on these services."""
+    """The gateway as a WSGI application on these services.
+
+    Raises:
+        ConfigError: a setting that requests go by is wrong.
+    """
+    parse_fronts(services.config.trusted_proxy)
     app = Flask("gateway", static_folder=None)
     app.extensions[EXTENSION] = services
     app.json.sort_keys = False  # type: ignore[attr-defined]
@@ -44,18 +52,11 @@ def create_app(services: Services) -> Flask:
     install_preference(app)
     install_auth(app, services)
     install_problems(app)
-    for blueprint in api.BLUEPRINTS:
+    read_provider(services.config)  # a wrong setting is said now, not to the first who signs in
+    for blueprint in (*api.BLUEPRINTS, *console.BLUEPRINTS):
         app.register_blueprint(blueprint)
+    check_rules(app)
     return app
-
-
-def client_address() -> str:
-    """The peer's address; the TLS front's word counts only where `FLG_TRUSTED_PROXY` says so."""
-    from gateway.services import current_services
-
-    if current_services().config.trusted_proxy:
-        return request.headers.get("X-Forwarded-For", request.remote_addr or "").rpartition(",")[2].strip()
-    return request.remote_addr or ""
 
 
 def _begin() -> None:

@@ -15,6 +15,8 @@ class GatewayError(Exception):
     status = 500
     code = "INTERNAL_ERROR"
     title = "The gateway failed"
+    is_about_credentials = False
+    """Whether it tells how credentials came: then it is audited whatever its status is."""
 
     def __init__(self, detail: str = "", **facts: Any) -> None:
         super().__init__(detail or self.title)

@@ -6,20 +6,33 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, delete, func, select
+from sqlalchemy import ColumnElement, Connection, Select, Table, delete, func, select
 
 from audit.errors import KeyDestroyed
 from audit.reading import reading
 from compliance.errors import NotNow
 from compliance.places import ErasedCount, ExportFile
+from gateway.auth.people.place import PERSON_TABLES, shown_token
+from gateway.auth.tokens import shut_out
 from gateway.rounds.record import RoundStatus, UpdateStatus
 from gateway.services import Services
-from gateway.tables import client_updates, clients, idempotency_keys, invitations, rounds, tokens
+from gateway.tables import (
+    authorization_codes,
+    client_updates,
+    clients,
+    idempotency_keys,
+    invitations,
+    revoked_tokens,
+    rounds,
+    tokens,
+    used_assertions,
+)
 
 
 def erased_tables() -> set[str]:
     """The tables whose rows these places remove; a test compares them with the data map."""
-    return {client_updates.name, *(table.name for table, _ in _rows_of(""))}
+    of_people = (table.name for table in PERSON_TABLES)
+    return {client_updates.name, *(table.name for table, _ in _rows_of("")), *of_people}
 
 
 def _clients_of(subject: str) -> Select[tuple[Any]]:
@@ -116,20 +129,34 @@ class ClientsPlace:
         self._services = services
 
     def export(self, subject: str) -> Iterator[ExportFile]:
-        """Who the clients are and since when, and which rounds chose them."""
+        """Who the clients are and since when, which rounds chose them, and what lets them in, without its secrets."""
         with reading(self._services.engine) as conn:
-            rows = list(conn.execute(select(clients).where(clients.c.subject_id == subject)))
+            found = list(conn.execute(select(clients).where(clients.c.subject_id == subject)))
             chosen = list(conn.execute(_invitations_of(subject)))
-        shown = [self._shown(dict(row._mapping)) for row in rows]
+            shown_once = list(conn.execute(_of_clients(used_assertions, subject)))
+            consents = list(conn.execute(_of_clients(authorization_codes, subject)))
+            let_in = [shown_token(row) for row in conn.execute(_of_clients(tokens, subject))]
+            let_in += [_revoked(row) for row in conn.execute(_of_clients(revoked_tokens, subject))]
+        shown = [self._shown(dict(row._mapping)) for row in found]
         yield ExportFile("clients/clients.jsonl", "Art. 15, Art. 20", rows=shown)
         yield ExportFile("clients/invitations.jsonl", "Art. 15", rows=[_invitation(row) for row in chosen])
+        if let_in:
+            yield ExportFile("clients/tokens.jsonl", "Art. 15", rows=let_in)
+        if shown_once:
+            rows = [_assertion(row) for row in shown_once]
+            yield ExportFile("clients/assertions.jsonl", "Art. 15", rows=rows)
+        if consents:
+            allowed = [_consent(row) for row in consents]
+            yield ExportFile("clients/consents.jsonl", "Art. 15", rows=allowed)
 
     def erase(self, subject: str) -> ErasedCount:
         """Remove the clients and all that lets them in."""
         with self._services.engine.begin() as conn:
+            conn.execute(_clients_of(subject).with_for_update())  # clients before codes and tokens
             removed = sum(
                 conn.execute(delete(table).where(which)).rowcount for table, which in _rows_of(subject)
             )
+            shut_out(conn)
         return ErasedCount(rows=removed)
 
     def count(self, subject: str) -> int:
@@ -140,7 +167,7 @@ class ClientsPlace:
     def _shown(self, row: Mapping[str, Any]) -> dict[str, Any]:
         opened = {
             column: self._services.sealer.open_column(row[column], "clients", column, row["client_id"])
-            for column in ("name", "device", "public_key")
+            for column in ("name", "device", "public_key", "jwks", "subject_dn")
             if row[column] is not None
         }
         return {
@@ -150,6 +177,7 @@ class ClientsPlace:
             "registered_at": _text(row["registered_at"]),
             "last_seen_at": _text(row["last_seen_at"]),
             "last_chosen_at": _text(row["last_chosen_at"]),
+            "auth_method": row["auth_method"],
             **opened,
         }
 
@@ -222,6 +250,28 @@ def _invitation(row: Any) -> dict[str, Any]:
     }
 
 
+def _of_clients(table: Table, subject: str) -> Select[Any]:
+    return select(table).where(table.c.client_id.in_(_clients_of(subject)))
+
+
+def _assertion(row: Any) -> dict[str, Any]:
+    return {"client_id": row.client_id, "kept_until": _text(row.expires_at)}
+
+
+def _revoked(row: Any) -> dict[str, Any]:
+    return {"client_id": row.client_id, "kind": "revoked", "expires_at": _text(row.expires_at)}
+
+
+def _consent(row: Any) -> dict[str, Any]:
+    """Who allowed it is another person's business, and not told."""
+    return {
+        "client_id": row.client_id,
+        "scope": row.scope,
+        "allowed_at": _text(row.issued_at),
+        "exchanged_at": _text(row.used_at),
+    }
+
+
 def _history(client_id: str) -> Select[Any]:
     return (
         select(client_updates, rounds.c.round_number, rounds.c.result_version)
@@ -236,6 +286,9 @@ def _rows_of(subject: str) -> tuple[tuple[Any, ColumnElement[bool]], ...]:
     return (
         (idempotency_keys, idempotency_keys.c.client_id.in_(own)),
         (tokens, tokens.c.client_id.in_(own)),
+        (authorization_codes, authorization_codes.c.client_id.in_(own)),
+        (revoked_tokens, revoked_tokens.c.client_id.in_(own)),
+        (used_assertions, used_assertions.c.client_id.in_(own)),
         (invitations, invitations.c.client_id.in_(own)),
         (clients, clients.c.subject_id == subject),
     )

@@ -32,8 +32,11 @@ def install_preference(app: Flask) -> None:
 
 def _wait(answer: Response) -> Response:
     """Wait if that is preferred and possible; `Preference-Applied` says that `X-Audit-Seq` is there."""
-    wait_s, ids = preferred_wait_s(request.headers.getlist("Prefer")), frozenset(g.get("written", ()))
-    if not wait_s or not ids or answer.status_code >= 400 or request.method in ("GET", "HEAD"):
+    ids = frozenset(g.get("written", ()))
+    if not ids or answer.status_code >= 400 or request.method in ("GET", "HEAD"):
+        return answer
+    wait_s = preferred_wait_s(request.headers.getlist("Prefer"))
+    if not wait_s:
         return answer
     places: threading.BoundedSemaphore = current_app.extensions[POLLS]
     if not places.acquire(blocking=False):

@@ -11,6 +11,7 @@ from audit.reading import reading
 from compliance.desk import PrivacyDesk
 from compliance.gdpr import GDPRCompliantFL
 from compliance.parts import DeskParts, Disclosure
+from gateway.auth.people.place import PeoplePlace
 from gateway.places import ClientBook, ClientsPlace, UpdatesPlace
 from gateway.services import Services
 from gateway.tables import client_updates, clients, invitations, rounds
@@ -29,7 +30,7 @@ def privacy_desk(services: Services) -> PrivacyDesk:
             worker_journal=worker,
             clock=services.clock,
             blobs=services.blobs,
-            places=(UpdatesPlace(services), ClientsPlace(services)),
+            places=(UpdatesPlace(services), ClientsPlace(services), PeoplePlace(services)),
             disclose=lambda subject: _disclosed(services, subject),
             notice=lambda _subject: _notice(services),
         )

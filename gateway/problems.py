@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from flask import Flask, Response, g, request
@@ -26,6 +27,7 @@ from compliance.errors import (
     UnsupportedRequest,
 )
 from gateway.auth.refusals import record_refusal
+from gateway.console.pages import refusal_page
 from gateway.errors import (
     BadRequest,
     Busy,
@@ -44,6 +46,7 @@ from gateway.wire import json_response
 
 log = logging.getLogger(__name__)
 AUDITED = frozenset({401, 403, 409, 413, 422, 429})
+_PAGES = ("/console/", "/oauth/authorize")
 
 
 _COMPLIANCE: tuple[tuple[tuple[type[ComplianceError], ...], int], ...] = (
@@ -98,11 +101,13 @@ def problem(error: GatewayError) -> dict[str, Any]:
 
 
 def _answer(error: GatewayError) -> Response:
-    if error.status in AUDITED or _is_refused_write(error):
+    if error.status in AUDITED or _is_about_credentials(error) or _is_refused_write(error):
         record_refusal(error)
+    if request.path.startswith(_PAGES):
+        return refusal_page(error)
     if request.path.startswith("/oauth/"):  # RFC 6749 also where no route of the blueprint was reached
         return oauth_problem(error)
-    response = json_response(problem(error), error.status, error.headers)
+    response = json_response(problem(error), error.status, _challenged(error.headers))
     response.mimetype = "application/problem+json"
     return response
 
@@ -121,6 +126,20 @@ def oauth_problem(error: GatewayError) -> Response:
     code = "temporarily_unavailable" if error.status in (429, 503) else code
     told = {"error": code, "error_description": error.detail}
     return json_response(told, error.status, {**error.headers, "Pragma": "no-cache"})
+
+
+def _challenged(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """The headers, with where a client learns which issuers count, if that is settled (RFC 9728, section 5.1)."""
+    challenge, base = headers.get("WWW-Authenticate", ""), current_services().config.public_url.rstrip("/")
+    if not challenge or not base:
+        return headers
+    metadata = f'{challenge}, resource_metadata="{base}/.well-known/oauth-protected-resource"'
+    return {**headers, "WWW-Authenticate": metadata}
+
+
+def _is_about_credentials(error: GatewayError) -> bool:
+    """How credentials came; a wrong method of `/oauth/*` too, since it may have brought them in the URL."""
+    return error.is_about_credentials or (error.status == 405 and request.path.startswith("/oauth/"))
 
 
 def _is_refused_write(error: GatewayError) -> bool:

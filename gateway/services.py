@@ -23,9 +23,11 @@ from gateway.model_cache import ModelCache, open_models
 from gateway.storage.bell import Bell, Channel, open_bell
 from gateway.storage.blobs import BlobStore, open_blobs
 from gateway.storage.database import open_engine
+from gateway.storage.ended import tell_after_commits
 from gateway.storage.master_key import MasterKeys
 from gateway.storage.ringing import ring_after_commits
 from gateway.storage.state import FileState, open_state
+from gateway.storage.verdicts import Verdicts
 from gateway.tables import client_updates, invitations, outbox, rounds
 from gateway.trail import Origin, Trail, system_origin
 
@@ -64,6 +66,7 @@ class Services:
     crash: CrashPoint
     queue: MessageQueue
     bell: Bell
+    verdicts: Verdicts
 
     def close(self) -> None:
         """Give the connections back."""
@@ -100,6 +103,7 @@ def open_services(config: Config, *, part: str, clock: Callable[[], datetime] = 
     bell = open_bell(engine, polls_s)
     ring_after_commits(engine, bell, BELLS)
     state = open_state(config.state_url)
+    tell_after_commits(engine, state.endings)
     master = MasterKeys(config)
     # Asked twice: another process may make both at this very moment, the key first.
     if master.are_lost and has_secrets(keystore_engine) and master.are_lost:
@@ -124,6 +128,7 @@ def open_services(config: Config, *, part: str, clock: Callable[[], datetime] = 
         crash=crash_at(config.crash_at),
         queue=open_queue(config, engine, clock),
         bell=bell,
+        verdicts=Verdicts(state.token_epoch),
     )
 
 

@@ -46,6 +46,8 @@ class Web(BaseApplication):  # type: ignore[misc]
             "graceful_timeout": 10,
             "keepalive": 5,
             "limit_request_field_size": HEADER_BYTES,
+            "secure_scheme_headers": {},  # whose word counts is decided in gateway.auth.peer alone
+            "forwarder_headers": "",
             "loglevel": "warning",
             "control_socket_disable": True,
             "pre_request": _close_after_unread_body,

@@ -6,12 +6,17 @@ it changed.
 
 from __future__ import annotations
 
+from base64 import b64encode
 from datetime import timedelta
 from typing import Any
 
+from consent import add_tool, code_for, exchange, refresh, tokens_for
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from federation import Federation, Silo, file_of, tensors
 from flask import Response, request
+from proof_keys import assertion_form, jwk, key_set
 from sqlalchemy import Engine, event
+from staff import CHEAP, Browser, add_member
 
 from audit.draft import Personal
 from audit.following import signed_places
@@ -19,7 +24,12 @@ from audit.reading import reading
 from audit.siem.sinks import parse_sinks
 from audit.tiles.publish import Publisher
 from gateway.auth.clients import add_client
+from gateway.auth.people.accounts import Move, Proofs, change_person, move_person
+from gateway.auth.people.passwords import Passwords
+from gateway.auth.people.signing_in import EXTENSION as PASSWORDS
+from gateway.auth.roster import AuthMethod
 from gateway.auth.scopes import Role
+from gateway.auth.tokens import purge_expired
 from gateway.parts.forwarding import forwarder_of
 from gateway.privacy import privacy_desk
 from gateway.publishing import open_target
@@ -29,9 +39,13 @@ GOOD = file_of(tensors(0.5))
 NOISED = {"mechanism": "gaussian", "unit": "client", "clip_norm": 1.0, "noise_multiplier": 4.0, "delta": 1e-5}
 OFFICER = Personal("system", "officer")
 
-UNASKED = {  # they read no table
+UNASKED = {  # they read no table, or need somebody else
+    ("GET", "/console/sign-in/openid"),  # an OpenID provider: tests/gateway/people/test_openid.py
+    ("GET", "/console/sign-in/openid/return"),
     ("GET", "/.well-known/oauth-authorization-server"),
     ("GET", "/.well-known/oauth-protected-resource"),
+    ("GET", "/.well-known/oauth-authorization-server/<path:suffix>"),
+    ("GET", "/.well-known/oauth-protected-resource/<path:suffix>"),
     ("GET", "/api/v1/openapi.json"),
 }
 
@@ -66,6 +80,8 @@ def live(services: Services, federation: Federation) -> None:
     read_the_log(services, federation)
     answer_people(services, federation)
     manage_tokens(services, federation)
+    sign_staff_in(services, federation)
+    let_a_tool_act(services, federation)
     federation.worker.tidy()
 
 
@@ -118,6 +134,8 @@ def look_up(federation: Federation) -> None:
     ):
         federation.http.get(path, headers=silo.headers)
     federation.http.get("/api/v1/invitations", headers=silo.headers)
+    key = b64encode(Ed25519PrivateKey.generate().public_key().public_bytes_raw()).decode()
+    federation.http.put("/api/v1/clients/me/public-key", json={"public_key": key}, headers=silo.headers)
     for path in (
         "/api/v1/rounds",
         "/api/v1/rounds?page=2&per_page=5",
@@ -219,4 +237,57 @@ def manage_tokens(services: Services, federation: Federation) -> None:
     ]
     for word in ("introspect", "revoke"):
         federation.http.post(f"/oauth/{word}", data={"token": token}, auth=auth)
+    show_assertions(services, federation)
+    purge_expired(services)
     federation.http.get("/api/v1/rounds", headers={"Authorization": "Bearer nobody"})
+
+
+def show_assertions(services: Services, federation: Federation) -> None:
+    """A client that signs gets a JWT, uses it, and ends it."""
+    keys = key_set(jwk("Ed25519"))
+    method = AuthMethod.PRIVATE_KEY_JWT
+    signing = add_client(
+        services, "a signer", Role.AUDITOR, auth=method, jwks=keys, token_format="jwt"
+    ).client_id
+
+    def post(word: str, **form: str) -> Any:
+        proof = assertion_form(signing, "http://localhost", services.clock())
+        return federation.http.post(f"/oauth/{word}", data=proof | form).json
+
+    token = post("token")["access_token"]
+    federation.http.get("/api/v1/audit/checkpoint", headers={"Authorization": f"Bearer {token}"})
+    post("revoke", token=token)
+
+
+def sign_staff_in(services: Services, federation: Federation) -> None:
+    """Somebody of the staff comes with a password and a code, comes back later, and goes; a stranger is refused."""
+    app = federation.http.application
+    app.extensions[PASSWORDS] = passwords = Passwords(CHEAP)
+    ada, browser = add_member(services, passwords), Browser(app.test_client())
+    assert Browser(app.test_client()).sign_in(ada, password="a guess of a stranger").status_code == 403
+    assert browser.get("/console/sign-in").status_code == 200
+    assert browser.sign_in(ada).status_code == 303
+    assert browser.is_in()
+    change_person(services, ada.user_id, Proofs(has_totp=False), passwords=passwords)
+    assert browser.sign_in(ada, code="").status_code == 303
+    assert browser.send("/console/", "/console/sign-out").status_code == 303
+    for move in Move:
+        move_person(services, ada.user_id, move)
+
+
+def let_a_tool_act(services: Services, federation: Federation) -> None:
+    """A person allows a tool to act for them; it refreshes; a code and a refresh token come twice; one is suspended."""
+    tool, app = add_tool(services), federation.http.application
+    eve = add_member(services, app.extensions[PASSWORDS], "Eve", role="auditor", has_totp=False)
+    browser = Browser(app.test_client())
+    assert browser.sign_in(eve).status_code == 303
+    http = browser.http
+    code = code_for(http, tool)
+    assert exchange(http, tool, code).status_code == 200
+    assert exchange(http, tool, code).status_code == 400
+    token = tokens_for(http, tool)["refresh_token"]
+    assert refresh(http, tool, token).status_code == 200
+    assert refresh(http, tool, token).status_code == 400
+    last = tokens_for(http, tool, scope="audit:read")["refresh_token"]
+    move_person(services, eve.user_id, Move.SUSPEND)
+    assert refresh(http, tool, last).status_code == 400

@@ -35,10 +35,12 @@ _MOVED_TO = {
     EventType.CLIENT_RESUMED: ClientStatus.ACTIVE,
     EventType.CLIENT_REVOKED: ClientStatus.REVOKED,
 }
+_LETS_IN = frozenset({"secret", "jwks", "subject_dn", "api_key"})  # what a client proves itself with
 _TO_DO_AGAIN = frozenset(
     {
         EventType.CLIENT_ADDED,
         EventType.CLIENT_REGISTERED,
+        EventType.CLIENT_CHANGED,
         EventType.USER_ADDED,
         EventType.MODEL_PUBLISHED,
         EventType.MODEL_PROMOTED,
@@ -79,6 +81,11 @@ class Beyond:
     ended_rounds: set[int] = field(default_factory=set)
     moved_clients: dict[str, str] = field(default_factory=dict)
     shut_out: set[str] = field(default_factory=set)
+    outdated: set[str] = field(default_factory=set)
+    """Clients whose proof was changed: the one that the backup holds may be in wrong hands."""
+    moved_users: dict[str, str] = field(default_factory=dict)
+    outdated_users: set[str] = field(default_factory=set)
+    """People whose proof or role was changed: what the backup holds of it counts no more."""
     lost_effects: Counter[str] = field(default_factory=Counter)
 
 
@@ -188,6 +195,13 @@ def _note(seen: Beyond, entry: Entry, pending: Collection[str], sealer: SubjectS
         case EventType.CLIENT_SUSPENDED | EventType.CLIENT_RESUMED | EventType.CLIENT_REVOKED as moved:
             if client := _opened(entry, sealer, "details.client_id", entry.details.get("client_id")):
                 _move(seen, str(client), EventType(moved))
+        case EventType.CLIENT_CHANGED if not _LETS_IN.isdisjoint(_texts(entry.details.get("changed"))):
+            if client := _opened(entry, sealer, "details.client_id", entry.details.get("client_id")):
+                seen.outdated.add(str(client))
+                seen.shut_out.add(str(client))
+        case EventType.USER_CHANGED:
+            if person := _opened(entry, sealer, "details.user_id", entry.details.get("user_id")):
+                _note_user(seen, str(person), entry)
         case EventType.TOKEN_REVOKED:
             actor = _opened(entry, sealer, "actor", entry.members["actor"])
             if isinstance(actor, dict) and "client_id" in actor:
@@ -196,10 +210,23 @@ def _note(seen: Beyond, entry: Entry, pending: Collection[str], sealer: SubjectS
         seen.lost_effects[entry.event_type] += 1
 
 
+def _texts(told: JsonValue) -> list[str]:
+    return [value for value in told if isinstance(value, str)] if isinstance(told, list) else []
+
+
 def _move(seen: Beyond, client_id: str, moved: EventType) -> None:
     seen.moved_clients[client_id] = _MOVED_TO[moved].value
     if moved is EventType.CLIENT_REVOKED:
         seen.shut_out.add(client_id)
+
+
+def _note_user(seen: Beyond, user_id: str, entry: Entry) -> None:
+    status = entry.details.get("status")
+    if isinstance(status, str):
+        seen.moved_users[user_id] = status
+    else:
+        seen.outdated_users.add(user_id)
+        seen.lost_effects[entry.event_type] += 1
 
 
 def _note_round(seen: Beyond, entry: Entry) -> None:

@@ -24,7 +24,7 @@ from gateway.backup.errors import BadBackup
 from gateway.backup.rows import Row, decode, main_tables
 from gateway.backup.writing import silent
 from gateway.rounds.record import OPEN_STATUSES
-from gateway.tables import client_updates, clients, models, privacy_ledger, rounds
+from gateway.tables import client_updates, clients, models, privacy_ledger, rounds, users
 
 _PIECE_BYTES = 1 << 20
 _NAME = re.compile(r"[0-9a-f]{1,64}")
@@ -49,6 +49,7 @@ class Findings:
     log: StoredLog
     gone_subjects: set[str] = field(default_factory=set)
     gone_clients: set[str] = field(default_factory=set)
+    gone_users: set[str] = field(default_factory=set)
     gone_blobs: set[str] = field(default_factory=set)
     pending: set[str] = field(default_factory=set)
     models: set[str] = field(default_factory=set)
@@ -160,6 +161,10 @@ def _looks(found: Findings, erased: Collection[str]) -> dict[Table, Callable[[Ro
         if is_gone(row["subject_id"]):
             found.gone_clients.add(row["client_id"])
 
+    def see_user(row: Row) -> None:
+        if is_gone(row["subject_id"]):
+            found.gone_users.add(row["user_id"])
+
     def see_blob(table: Table, is_theirs: Callable[[Row], bool]) -> Callable[[Row], None]:
         def see(row: Row) -> None:
             if is_theirs(row) and (name := blob_of(table, row)) is not None:
@@ -175,6 +180,7 @@ def _looks(found: Findings, erased: Collection[str]) -> dict[Table, Callable[[Ro
     return {
         subjects: see_subject,
         clients: see_client,  # before the tables that refer to it
+        users: see_user,
         client_updates: see_blob(client_updates, lambda row: row["client_id"] in found.gone_clients),
         privacy_requests: see_blob(privacy_requests, lambda row: is_gone(row["subject_id"])),
         audit_pending: lambda row: found.pending.add(row["id"]),

@@ -26,19 +26,23 @@ MAX_LINE_BYTES = 64 << 20  # a frozen cohort of a hundred thousand updates has f
 
 _DERIVED = {audit.tables.audit_tiles}  # from the leaves
 _HINTS = {gateway.tables.outbox}  # messages say where to look; what counts is the rows (RULES 4)
+_PASSING = {  # who was signed in signs in anew, and allows anew what tools may do
+    gateway.tables.sessions,
+    gateway.tables.authorization_codes,
+}
 
 
 def main_tables() -> list[Table]:
     """What a backup holds of the main database, referred-to tables first, and whose clients they are before all."""
     rooms = (compliance.tables, gateway.tables, audit.tables)
     found = [table for room in rooms for table in room.metadata.sorted_tables]
-    kept = [table for table in found if table not in _DERIVED | _HINTS]
+    kept = [table for table in found if table not in _DERIVED | _HINTS | _PASSING]
     return sorted(kept, key=lambda table: table is not gateway.tables.clients)
 
 
 def emptied_tables() -> list[Table]:
     """Every table that must be empty before a restore."""
-    return [*main_tables(), *_DERIVED, *_HINTS]
+    return [*main_tables(), *_DERIVED, *_HINTS, *_PASSING]
 
 
 def keystore_tables() -> list[Table]:

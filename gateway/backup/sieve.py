@@ -25,6 +25,8 @@ from audit.tables import (
 from compliance.request_place import NO_PACKAGE
 from compliance.subjects import SubjectState
 from compliance.tables import privacy_requests, subjects
+from gateway.auth.people.person import PersonStatus
+from gateway.auth.roster import ClientStatus
 from gateway.auth.tokens import TokenKind
 from gateway.backup.beyond import Beyond, LateRound
 from gateway.backup.blobs import portable_name
@@ -35,7 +37,7 @@ from gateway.places import erased_tables
 from gateway.rounds.ledger import BARE, LineStatus
 from gateway.rounds.record import RoundStatus, UpdateStatus
 from gateway.storage.state import Spend
-from gateway.tables import client_updates, clients, model_versions, privacy_ledger, rounds, tokens
+from gateway.tables import client_updates, clients, model_versions, privacy_ledger, rounds, tokens, users
 
 RESTORED, AFTER_SPEND = "RESTORED", "RESTORED_AFTER_SPEND"
 _OF_THE_LOG = (
@@ -104,6 +106,7 @@ class Sieve:
         made._rules = {
             subjects: made._subject,
             clients: made._client,
+            users: made._user,
             tokens: made._token,
             privacy_requests: made._request,
             rounds: made._round,
@@ -118,7 +121,7 @@ class Sieve:
         """The row as it comes back; None if it does not."""
         if table in _OF_THE_LOG and not self.course.goes_on:
             return None
-        if table.name in erased_tables() and row["client_id"] in self.found.gone_clients:
+        if table.name in erased_tables() and self._is_of_the_erased(row):
             return None
         rule = self._rules.get(table)
         return rule(row) if rule else row
@@ -168,12 +171,27 @@ class Sieve:
         return row | {"state": SubjectState.ERASED.value} if gone else row
 
     def _client(self, row: Row) -> Row:
-        moved = self.beyond.moved_clients.get(row["client_id"])
-        return row | {"status": moved} if moved else row
+        """As it stands in the log; with a proof that was changed since, it waits for the new one."""
+        status = self.beyond.moved_clients.get(row["client_id"], row["status"])
+        if row["client_id"] in self.beyond.outdated and status == ClientStatus.ACTIVE:
+            status = ClientStatus.SUSPENDED.value
+        return row | {"status": status}
+
+    def _user(self, row: Row) -> Row:
+        """As it stands in the log; with a proof or role that was changed since, the person waits for the operator."""
+        status = self.beyond.moved_users.get(row["user_id"], row["status"])
+        if row["user_id"] in self.beyond.outdated_users and status == PersonStatus.ACTIVE:
+            status = PersonStatus.SUSPENDED.value
+        return row | {"status": status}
+
+    def _is_of_the_erased(self, row: Row) -> bool:
+        return row.get("client_id") in self.found.gone_clients or row.get("user_id") in self.found.gone_users
 
     def _token(self, row: Row) -> Row | None:
-        """An access token lasts minutes and is not missed; one that was revoked since must not come back."""
-        if row["kind"] == TokenKind.ACCESS.value or row["client_id"] in self.beyond.shut_out:
+        """Access tokens last minutes and are not missed; what was revoked or exchanged since must not come back."""
+        if row["user_id"] in {*self.beyond.moved_users, *self.beyond.outdated_users}:
+            return None
+        if row["kind"] != TokenKind.REGISTRATION.value or row["client_id"] in self.beyond.shut_out:
             return None
         return row
 

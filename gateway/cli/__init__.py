@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import version
 
 import click
 
@@ -27,6 +26,7 @@ _COMMANDS = {
     "serve": "gateway.cli.serve:serve",
     "siem": "gateway.cli.siem:siem",
     "witness": "gateway.cli.witness:witness",
+    "user": "gateway.cli.user:user",
     "worker": "gateway.cli.serve:worker",
 }
 
@@ -48,6 +48,6 @@ class LazyGroup(click.Group):
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(version("fl-gateway"), prog_name="fl-gateway")
+@click.version_option(package_name="fl-gateway", prog_name="fl-gateway")
 def main() -> None:
     """A compliance and audit gateway for federated learning."""

@@ -12,6 +12,7 @@ from audit.draft import Personal
 from compliance.cases import Case, RequestType, Status
 from compliance.errors import BadPackage
 from compliance.export import verify_package
+from gateway.auth.people.place import subject_of_user
 from gateway.cli.opening import open_console
 from gateway.places import ClientBook
 from gateway.privacy import privacy_desk
@@ -28,15 +29,15 @@ def privacy() -> None:
 
 
 @privacy.command()
-@click.argument("client_id")
+@click.argument("whose", metavar="CLIENT_ID|USER_ID")
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The ZIP file."
 )
 @_AS_JSON
-def export(*, client_id: str, output: Path, as_json: bool) -> None:
-    """Write everything that is kept of the person behind CLIENT_ID (Art. 15, 20)."""
+def export(*, whose: str, output: Path, as_json: bool) -> None:
+    """Write everything that is kept of the person behind a client or an account (Art. 15, 20)."""
     with open_console() as services:
-        case = _carried_out(services, RequestType.ACCESS, client_id)
+        case = _carried_out(services, RequestType.ACCESS, whose)
         package = privacy_desk(services).package(case.id)
         with services.blobs.reader(package.blob_id, package.key) as blob, output.open("wb") as file:
             for start in range(0, blob.size_bytes, 1 << 20):
@@ -45,12 +46,12 @@ def export(*, client_id: str, output: Path, as_json: bool) -> None:
 
 
 @privacy.command()
-@click.argument("client_id")
+@click.argument("whose", metavar="CLIENT_ID|USER_ID")
 @_AS_JSON
-def erase(*, client_id: str, as_json: bool) -> None:
-    """Erase the person behind CLIENT_ID (Art. 17); exit 1 if something must stay until a round has ended."""
+def erase(*, whose: str, as_json: bool) -> None:
+    """Erase the person behind a client or an account (Art. 17); exit 1 if something must stay until a round ends."""
     with open_console() as services:
-        case = _carried_out(services, RequestType.ERASURE, client_id)
+        case = _carried_out(services, RequestType.ERASURE, whose)
     _tell(case, {"receipt": case.receipt}, as_json=as_json)
     if case.status is not Status.COMPLETED:
         sys.exit(1)
@@ -76,10 +77,10 @@ def verify(*, package: Path, key_hex: str, as_json: bool) -> None:
     click.echo(json.dumps({"ok": True, "problem": None}) if as_json else told)
 
 
-def _carried_out(services: Services, kind: RequestType, client_id: str) -> Case:
-    subject = ClientBook(services).subject_of(client_id)
+def _carried_out(services: Services, kind: RequestType, whose: str) -> Case:
+    subject = ClientBook(services).subject_of(whose) or subject_of_user(services, whose)
     if subject is None:
-        raise click.UsageError("there is no such client, or it was erased")
+        raise click.UsageError("there is no such client or account, or it was erased")
     desk = privacy_desk(services)
     case = desk.open(kind, subject, requested_by=_CONSOLE)
     return desk.run(desk.approve(case.id, by=_CONSOLE).id, patience_s=10.0)

@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from audit.errors import AuditError
 from compliance.errors import ComplianceError
 from gateway.config import Config
-from gateway.doctor import keys, published, rights, settings, sinks, stores, witnesses
+from gateway.doctor import issuers, keys, provider, published, rights, settings, sinks, stores, witnesses
 from gateway.doctor.errors import Ailing, Passed, Risky
 from gateway.errors import GatewayError
 from gateway.storage.database import kind_of
@@ -78,7 +78,10 @@ CHECKS = (
     Check("cache", stores.cache, ("cache_url", "cache_ttl_s", "cache_model_bytes", "model_download")),
     Check("SIEM sinks", sinks.siem_sinks, ("siem_sinks",)),
     Check("webhook", settings.webhook, ("webhook_url", "webhook_secret")),
-    Check("public URL", settings.public_url, ("public_url", "issuer", "trusted_proxy")),
+    Check("public URL", settings.public_url, ("public_url", "issuer")),
+    Check("TLS front", settings.tls_front, ("trusted_proxy",)),
+    Check("trusted issuers", issuers.trusted_issuers, ("trusted_issuers",)),
+    Check("OpenID provider", provider.openid_provider, ("openid_provider",)),
     Check("rate limits", settings.rate_limits, ("rate_limits",)),
     Check("evaluation", settings.evaluation, ("evaluate", "evaluate_timeout_s")),
     Check(

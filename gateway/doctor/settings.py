@@ -9,6 +9,7 @@ from dataclasses import fields
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+from gateway.auth.peer import parse_fronts
 from gateway.auth.rate_limits import parse_limits
 from gateway.config import Config
 from gateway.doctor.errors import Ailing
@@ -43,16 +44,28 @@ def public_url(config: Config) -> str:
             _insist_url(name, url)
     if not config.public_url:
         return "empty: links are made from each request's host"
-    if urlsplit(config.public_url).scheme == "https" and not config.trusted_proxy:
+    has_front = config.trusted_proxy.strip().lower() not in ("", "false")
+    if urlsplit(config.public_url).scheme == "https" and not has_front:
         raise Ailing(
             "FLG_PUBLIC_URL is https, and FLG_TRUSTED_PROXY is off: all clients look like the TLS front"
         )
     return config.public_url
 
 
+def tls_front(config: Config) -> str:
+    """Who is believed can be read, and is not everybody."""
+    fronts = parse_fronts(config.trusted_proxy)
+    if fronts.are_here:
+        return "on this machine"
+    if fronts.networks:
+        return f"in {len(fronts.networks)} networks"
+    return "none: nobody is believed about address, scheme and client certificate"
+
+
 def rate_limits(config: Config) -> str:
     """They can be read."""
-    return f"{len(parse_limits(config.rate_limits))} classes"
+    where = "in Redis, for all replicas" if config.cache_url else "by each process for itself"
+    return f"{len(parse_limits(config.rate_limits))} classes, counted {where}"
 
 
 def evaluation(config: Config) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+from gateway.auth.tokens import run_purger
 from gateway.messaging.courier import Courier
 from gateway.privacy import privacy_desk
 from gateway.rounds.worker import Worker
@@ -11,11 +12,14 @@ from gateway.services import Services
 
 
 def run_worker(services: Services, stop: threading.Event) -> None:
-    """Move rounds on, see privacy requests through, and carry messages and invitations."""
+    """Move rounds on, see privacy requests through, carry messages and invitations, and remove what is over."""
     courier = threading.Thread(target=Courier(services).run, args=(stop,), name="courier")
+    purger = threading.Thread(target=run_purger, args=(services, stop), name="purger")
     courier.start()
+    purger.start()
     try:
         Worker(services, privacy_desk(services)).run(stop)
     finally:
         stop.set()
         courier.join()
+        purger.join()

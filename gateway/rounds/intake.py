@@ -6,7 +6,6 @@ idempotent repetition commit together (promises 1, 3 and 7).
 
 from __future__ import annotations
 
-import base64
 import hmac
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,8 +13,6 @@ from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import Connection, bindparam, insert, select
 from sqlalchemy.exc import IntegrityError
 
@@ -28,6 +25,7 @@ from audit.events import EventType, Retention
 from audit.reading import reading
 from audit.writing import writing
 from compliance.errors import ComplianceError
+from gateway.auth.client_keys import check_signature
 from gateway.auth.roster import public_key_of
 from gateway.auth.tokens import AuthenticatedClient
 from gateway.errors import (
@@ -40,7 +38,6 @@ from gateway.errors import (
     PayloadTooLarge,
     RoundExpired,
     RoundPaused,
-    SignatureInvalid,
     ValidationFailed,
 )
 from gateway.messaging.outbox import QueueName, post
@@ -261,16 +258,8 @@ def _check_signature(
     services: Services, client: AuthenticatedClient, digest: bytes, signature: str | None
 ) -> None:
     public_key = public_key_of(services, client.client_id)
-    if public_key is None:
-        return
-    try:
-        Ed25519PublicKey.from_public_bytes(base64.b64decode(public_key)).verify(
-            base64.b64decode(signature or "", validate=True), digest
-        )
-    except (InvalidSignature, ValueError):
-        raise SignatureInvalid(
-            "X-Client-Signature must be the base64 Ed25519 signature of the body's 32-byte SHA-256"
-        ) from None
+    if public_key is not None:
+        check_signature(public_key, digest, signature)
 
 
 def _details(

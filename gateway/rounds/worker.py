@@ -17,7 +17,6 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from audit.reading import reading
 from compliance.desk import PrivacyDesk
-from gateway.auth.tokens import purge_expired
 from gateway.errors import StorageFull
 from gateway.idempotency import purge
 from gateway.messaging.outbox import QueueName
@@ -83,9 +82,8 @@ class Worker:
         return self._turn(is_patient=True)
 
     def tidy(self) -> None:
-        """Destroy what must not stay: seeds of ended rounds, expired tokens and keys, blobs that no row names."""
+        """Destroy what must not stay: seeds of ended rounds, expired keys, blobs that no row names."""
         destroy_settled_seeds(self._services, self._orphans)
-        purge_expired(self._services)
         purge(self._services)
         sweep_blobs(self._services)
         file_models(self._services)  # after the sweep: what it unnames is there for one turn more

@@ -22,7 +22,8 @@ NAMED = (
 # witnesses.
 ADDED = (
     "round.selected|paused|resumed|extended, intake.stopped|resumed, backup.created|restored, "
-    "siem.refused|replayed, audit.rebuilt|tried, witness.refused"
+    "siem.refused|replayed, audit.rebuilt|tried, witness.refused, client.changed, "
+    "user.changed|signed_in|signed_out|refused, access.granted, token.reused"
 )
 DOCUMENT = Path(__file__).parents[2] / "docs" / "events.md"
 
@@ -72,11 +73,11 @@ def test_every_event_type_has_a_place_in_ocsf(event_type: EventType) -> None:
 
 
 def test_what_somebody_must_look_at_stands_out() -> None:
-    """A SIEM rule on severity finds outages, expiring certificates and what changes the log; daily work is quiet."""
+    """A SIEM rule on severity finds outages, thieves, expiring certificates, changes of the log; the rest is quiet."""
     urgent = {event_type for event_type, event in EVENTS.items() if event.severity >= Severity.HIGH}
     quiet = {event_type for event_type, event in EVENTS.items() if event.severity is Severity.INFORMATIONAL}
 
-    alarms = {"siem.down", "siem.refused", "witness.refused", "certificate.failed"}
+    alarms = {"siem.down", "siem.refused", "witness.refused", "certificate.failed", "token.reused"}
     assert urgent == alarms | {"log.succeeded", "backup.restored"}
     assert {"token.issued", "update.accepted", "model.downloaded", "round.completed"} < quiet
     assert not any(event_type.endswith((".refused", ".failed", ".down")) for event_type in quiet)
@@ -86,7 +87,7 @@ def test_a_refusal_is_denied_and_a_failure_a_failure() -> None:
     """`outcome` tells what became of it; without one the usual outcome of the event type is written."""
     for event_type, event in EVENTS.items():
         usual = event.outcomes[0]
-        if event_type in ("access.refused", "token.refused", "update.refused"):
+        if event_type in ("access.refused", "token.refused", "update.refused", "user.refused"):
             assert event.outcomes == (Outcome.DENIED,)
         else:
             assert (usual is Outcome.FAILURE) == event_type.endswith((".failed", ".down", ".refused"))

@@ -15,17 +15,25 @@ from living.home import Home, clean_environment, home_in
 from living.restores import Past, back_up, back_up_keys, live, lose, put_back, run
 from living.threads import local_gateway_in
 from sqlalchemy import func, select
+from staff import CHEAP, Browser, add_member
 
 from audit.reading import reading
 from audit.store import each_entry
 from compliance.errors import BadMasterKey
-from gateway.auth.clients import Move, move_client
+from gateway.app import create_app
+from gateway.auth.client_changes import ClientChange, change_client
+from gateway.auth.clients import Move, add_client, move_client
+from gateway.auth.people.accounts import Move as PersonMove
+from gateway.auth.people.accounts import Proofs, change_person, move_person
+from gateway.auth.people.passwords import Passwords
+from gateway.auth.people.person import list_people
+from gateway.auth.scopes import Role
 from gateway.backup.blobs import portable_name
 from gateway.backup.errors import BackupError, LogIncomplete, Mismatch, NotEmpty
 from gateway.backup.rows import emptied_tables, encode, main_tables
 from gateway.parts.sequencing import sequencer_of
 from gateway.storage.leadership import Leadership
-from gateway.tables import client_updates, clients, tokens
+from gateway.tables import client_updates, clients, sessions, tokens
 
 _CHANGED = {
     "rounds",
@@ -249,6 +257,54 @@ def test_a_revocation_since_the_backup_is_done_again(own: Past, tmp_path: Path) 
     assert [status[one.client_id] for one in own.people[:2]] == ["revoked", "suspended"]
     assert set(kinds) == {"registration"}
     assert own.people[0].client_id not in theirs
+
+
+def test_a_proof_that_was_changed_since_the_backup_opens_nothing(own: Past, tmp_path: Path) -> None:
+    """The secret in the backup may be the stolen one that was replaced: its client waits for a new one."""
+    with own.home.stores() as services:
+        changed, kept = (add_client(services, name, Role.AUDITOR).client_id for name in ("changed", "kept"))
+    data = back_up(own.home, tmp_path / "before.zip")
+    with own.home.stores() as services:
+        change_client(services, changed, ClientChange(rotates_secret=True))
+        change_client(services, kept, ClientChange(redirect_uris=["https://tool.example/back"]))
+        move_client(services, changed, Move.SUSPEND)
+        move_client(services, changed, Move.RESUME)
+    _sequence(own.home)
+    bundle = own.home.bundle(tmp_path / "log.zip")
+
+    home = lose(own.home)
+    restored = put_back(home, data, log=bundle)
+
+    with home.stores() as services, reading(services.engine) as conn:
+        status = dict(conn.execute(select(clients.c.client_id, clients.c.status)).all())
+    assert (status[changed], status[kept]) == ("suspended", "active")
+    assert restored.to_do_again["client.changed"] == 2
+
+
+def test_who_was_shut_out_since_the_backup_stays_out_and_nobody_is_signed_in(
+    own: Past, tmp_path: Path
+) -> None:
+    """People: who is suspended stays so, a proof that was changed lets nobody in, and no session comes back."""
+    names, hasher = ("kept", "changed", "suspended"), Passwords(CHEAP)
+    with own.home.stores() as services:
+        kept, changed, suspended = (add_member(services, hasher, name) for name in names)
+        assert Browser(create_app(services).test_client()).sign_in(kept).status_code == 303
+    data = back_up(own.home, tmp_path / "before.zip")
+    with own.home.stores() as services:
+        change_person(services, changed.user_id, Proofs(has_totp=True), passwords=hasher)
+        move_person(services, suspended.user_id, PersonMove.SUSPEND)
+    _sequence(own.home)
+    bundle = own.home.bundle(tmp_path / "log.zip")
+
+    home = lose(own.home)
+    restored = put_back(home, data, log=bundle)
+
+    with home.stores() as services, reading(services.engine) as conn:
+        status = {person.name: person.status for person in list_people(services)}
+        begun = conn.execute(select(func.count()).select_from(sessions)).scalar_one()
+    assert status == {"kept": "active", "changed": "suspended", "suspended": "suspended"}
+    assert begun == 0
+    assert restored.to_do_again["user.changed"] == 1
 
 
 def test_an_entry_that_was_pending_stands_in_the_log_once(own: Past, tmp_path: Path) -> None:

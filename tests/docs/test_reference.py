@@ -14,7 +14,7 @@ from services.checkout import ROOT, files
 
 from audit.events import EventType
 from gateway.cli import main
-from gateway.config import LATER, PREFIX, Config
+from gateway.config import PREFIX, Config
 
 
 def _pages() -> str:
@@ -90,6 +90,4 @@ def test_no_page_names_a_setting_that_does_not_exist() -> None:
 
     named = {name.removesuffix("_FILE") for name in re.findall(r"\bFLG_[A-Z0-9_]*[A-Z0-9]\b", _pages())}
 
-    refused = {PREFIX + name for name in LATER}  # a decision says that they are
-
-    assert named - settings - refused == set()
+    assert named - settings == set()

@@ -48,10 +48,8 @@ def test_a_secret_may_come_from_a_file(tmp_path: Path) -> None:
     ("environ", "said"),
     [
         ({"FLG_WEB_THREADS": "many"}, "FLG_WEB_THREADS must be a int"),
-        ({"FLG_TRUSTED_PROXY": "perhaps"}, "FLG_TRUSTED_PROXY"),
         ({"FLG_MASTER_KEY": "a", "FLG_MASTER_KEY_FILE": "b"}, "keep one"),
         ({"FLG_MASTER_KEY_FILE": "/nowhere/at/all"}, "cannot be read"),
-        ({"FLG_TRUSTED_ISSUERS": "[]"}, "FLG_TRUSTED_ISSUERS is not carried out"),
     ],
 )
 def test_a_wrong_setting_is_named(environ: dict[str, str], said: str) -> None:

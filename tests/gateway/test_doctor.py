@@ -35,6 +35,7 @@ from gateway.storage.state import open_state
 from gateway.tables import client_updates, model_versions
 
 GOOD = file_of(tensors(0.5))
+PROVIDER = '{"issuer": "%s", "client_id": "gateway", "client_secret": "x"}'
 
 
 @pytest.fixture
@@ -89,7 +90,17 @@ def test_a_gateway_in_order_has_no_fault(whole: Config) -> None:
         ({"public_url": "http://gateway.example"}, "public URL", "FLG_PUBLIC_URL"),
         ({"public_url": "https://gateway.example"}, "public URL", "FLG_TRUSTED_PROXY"),
         ({"issuer": "https://gateway.example?x=1"}, "public URL", "FLG_ISSUER"),
+        ({"trusted_proxy": "perhaps"}, "TLS front", "FLG_TRUSTED_PROXY"),
+        ({"trusted_proxy": "0.0.0.0/0"}, "TLS front", "FLG_TRUSTED_PROXY"),
+        ({"openid_provider": '{"issuer": "x"}'}, "OpenID provider", "FLG_OPENID_PROVIDER"),
+        (
+            {"openid_provider": PROVIDER % "https://idp.example", "public_url": ""},
+            "OpenID provider",
+            "FLG_PUBLIC_URL",
+        ),
+        ({"trusted_issuers": '[{"issuer": "x"}]'}, "trusted issuers", "FLG_TRUSTED_ISSUERS"),
         ({"rate_limits": "many"}, "rate limits", "FLG_RATE_LIMITS"),
+        ({"rate_limits": "update=5/minute"}, "rate limits", "FLG_RATE_LIMITS"),
         ({"evaluate": "no hook"}, "evaluation", "FLG_EVALUATE"),
         ({"evaluate": "nowhere.to.be.found:hook"}, "evaluation", "FLG_EVALUATE"),
         ({"acme_server": "http://acme.example"}, "certificates", "FLG_ACME_SERVER"),

@@ -41,15 +41,20 @@ ELSEWHERE = (
     "subject_keys|pseudonyms|index_keys|signing_keys|round_seeds",
     "alembic_version",
 )
-NOT_BY_ROUTES = {"settings_at_start"}  # written by starts: see test_starting.py
+NOT_BY_ROUTES = {
+    "settings_at_start",  # written by starts: see test_starting.py
+    "used_assertions",  # written before what it lets in is told
+}
 # What needs no entry of its own, each with its reason.
 UNTOLD = (
     r"UPDATE clients SET last_seen_at=",  # when a client was last here: once a minute at most
+    r"INSERT INTO used_assertions",  # spent, whatever comes of it: the token or the refusal has its entry
+    r"UPDATE sessions SET seen_at=",  # the same of a person who has signed in
     r"DELETE FROM tokens WHERE tokens\.expires_at",  # what has expired already let nobody in
     r"DELETE FROM idempotency_keys WHERE idempotency_keys\.created_at",  # answers kept for a day
     r"DELETE FROM outbox",  # sent: a hint, whose row has its entry
-    r"DELETE FROM \w+ WHERE \S+ IN \(SELECT .* WHERE clients\.subject_id = ",  # steps of an erasure, between the
-    r"DELETE FROM \w+ WHERE \w+\.subject_id = ",  # entries `intent.erase` that announce and conclude it
+    r"DELETE FROM \w+ WHERE \S+ IN \(SELECT .* WHERE (clients|users)\.subject_id = ",  # steps of an erasure, within
+    r"DELETE FROM \w+ WHERE \w+\.subject_id = ",  # the entries `intent.erase` that announce and conclude it
     r"UPDATE privacy_requests SET version=\S+ attempts=",  # a try, and why it was not the last one
     r"UPDATE privacy_requests SET version=\S+ package_blob=",  # the package went: erased, or its time was up
     r"UPDATE privacy_requests SET version=\S+ swept_at=",  # looked once more after an erasure
@@ -146,6 +151,8 @@ CHANGING = (
     "client add silo --role participant",
     "client suspend {client}",
     "client resume {client}",
+    "client change {client} --rotate-api-key",
+    "client change {client} --rotate-secret --redirect-uri https://tool.example/back",
     "model add m.safetensors",
     "round start --planned 3 --min 1 --mechanism none",
     "round pause 1",
@@ -155,6 +162,11 @@ CHANGING = (
     "model promote 1.0.0",
     "intake stop",
     "intake resume",
+    "user add Ada --role dpo --password-file password.txt",
+    "user change Ada --no-totp",
+    "user suspend Ada",
+    "user resume Ada",
+    "user revoke Ada",
     "client revoke {client}",
     "privacy export {client} -o package.zip",
     "privacy erase {client}",
@@ -178,6 +190,7 @@ LOOKING = {
     "privacy verify",
     "round status",
     "siem status",
+    "user list",
 }
 WALKED_ELSEWHERE = {
     "audit hammer": "audit.tried: tests/audit",
@@ -206,6 +219,7 @@ def console(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
         for name, value in home.environment().items():
             monkeypatch.setenv(name, value)
         Path("m.safetensors").write_bytes(file_of(tensors()))
+        Path("password.txt").write_text("a horse of another colour\n")
         yield home
 
 

@@ -129,7 +129,7 @@ def test_afterwards_the_old_key_opens_no_row_and_the_new_one_every_row(
     (new,) = keys_in(key_file)
     assert opens(filled.keystore_engine, old) == []
     assert sorted(opens(filled.keystore_engine, new)) == before
-    assert done.rewrapped == len(before) == 9
+    assert done.rewrapped == len(before) == 10
     assert (done.old_kid, done.new_kid) == (MasterKey(old).kids[0], MasterKey(new).kids[0])
 
 
@@ -188,7 +188,7 @@ def test_a_process_that_runs_takes_the_new_key_up_by_itself(
 
     (new,) = keys_in(key_file)
     assert again == known
-    assert len(opens(filled.keystore_engine, new)) == 10
+    assert len(opens(filled.keystore_engine, new)) == 11
     assert filled.keystore.find(made.key_id) == made
 
 
@@ -311,7 +311,7 @@ def test_many_rows_go_in_batches(filled: Services, key_file: Path) -> None:
 
     changed = rewrap(filled.keystore_engine, MasterKey(bytes.fromhex(OTHER), old), seen.append)
 
-    assert changed == sum(seen) == 1201 + 9
+    assert changed == sum(seen) == 1201 + 10
     assert rewrap(filled.keystore_engine, MasterKey(bytes.fromhex(OTHER), old)) == 0
     assert opens(filled.keystore_engine, old) == []
 
@@ -324,7 +324,7 @@ def test_the_rotation_is_told_in_the_log_before_and_after(
 
     intended, ended = (entry["details"] for entry in entries("keys.rotated"))
     assert intended == {"use": "master", "phase": "intended", "old_kid": done.old_kid}
-    names = {"old_kid": done.old_kid, "new_kid": done.new_kid, "rewrapped": 9}
+    names = {"old_kid": done.old_kid, "new_kid": done.new_kid, "rewrapped": 10}
     assert ended == {"use": "master", "phase": "done", **names}
 
 
@@ -341,7 +341,7 @@ def test_a_key_in_the_configuration_is_replaced_by_the_operator(
     with process_of(both, clock) as process:
         done = rotate(process)
 
-    assert done.rewrapped == 9
+    assert done.rewrapped == 10
     assert opens(filled.keystore_engine, old) == []
     with process_of(replace(config, master_key=OTHER), clock) as process:
         assert process.keystore.open_seed("round-1")

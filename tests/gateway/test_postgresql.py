@@ -83,6 +83,28 @@ def test_options_in_the_url_are_kept(postgresql_url: str) -> None:
     assert told == ["federation", "10s"]
 
 
+def test_a_connection_in_use_is_not_pinged_and_one_that_was_cut_is_noticed(postgresql_url: str) -> None:
+    """Nobody sees an error though the server hung up between two questions, and no question is asked twice."""
+    pings: list[object] = []
+    with engine_on(postgresql_url) as engine:
+        ping = engine.dialect.do_ping
+        engine.dialect.do_ping = lambda told: (pings.append(told), ping(told))[1]  # type: ignore[method-assign]
+
+        def number() -> int:
+            with engine.connect() as conn:
+                return int(conn.execute(text("SELECT pg_backend_pid()")).scalar_one())
+
+        first, again = number(), number()
+        used = pings[-1]
+        assert first == again
+        assert used.is_fresh()  # type: ignore[attr-defined]
+        with engine_on(postgresql_url) as other, other.connect() as conn:
+            conn.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": first})
+
+        assert not used.is_fresh()  # type: ignore[attr-defined]
+        assert number() != first
+
+
 def test_a_statement_that_takes_too_long_is_ended(postgresql_url: str) -> None:
     """FLG_STATEMENT_TIMEOUT_S; the caller hears of an outage, not of a fault in the program."""
     with engine_on(postgresql_url, statement_timeout_s=0.2) as engine, engine.connect() as conn:

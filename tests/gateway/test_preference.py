@@ -227,9 +227,7 @@ def test_the_header_is_read_as_rfc_7240_wants(headers: list[str], wait_s: int) -
 def test_an_entry_whose_transaction_was_undone_is_not_waited_for(federation: Federation) -> None:
     """Its id is in no table: the place of the others is told."""
     services = federation.services
-    undone, kept = (
-        services.trail.draft(EventType.USER_ADDED, details={"role": "operator"}) for _ in range(2)
-    )
+    undone, kept = (services.trail.draft(EventType.USER_SIGNED_OUT, details={}) for _ in range(2))
     ids = {undone.id, kept.id}
     with services.engine.begin() as conn:
         services.trail.write(conn, kept)

@@ -28,6 +28,7 @@ from gateway.parts.starting import recover
 from gateway.services import Services, open_services
 from gateway.storage.migrating import upgrade
 from gateway.tables import (
+    authorization_codes,
     client_updates,
     clients,
     idempotency_keys,
@@ -35,8 +36,12 @@ from gateway.tables import (
     model_versions,
     outbox,
     privacy_ledger,
+    revoked_tokens,
     rounds,
+    sessions,
     tokens,
+    used_assertions,
+    users,
 )
 
 # Tables that stay small: `models` has a row a lineage, `switches`, `siem_cursors`, `index_keys` and `signing_keys` a
@@ -50,6 +55,11 @@ CROWDS = {
         }
     ),
     tokens: Crowd(columns={"kind": "'access'", "expires_at": "now() + n * interval '1 second'"}),
+    revoked_tokens: Crowd(columns={"expires_at": "now() + n * interval '1 second'"}),
+    used_assertions: Crowd(columns={"expires_at": "now() + n * interval '1 second'"}),
+    authorization_codes: Crowd(columns={"expires_at": "now() + n * interval '1 second'"}),
+    users: Crowd(10_000, {"status": "'active'"}),
+    sessions: Crowd(columns={"expires_at": "now() + n * interval '1 second'", "seen_at": "now()"}),
     rounds: Crowd(10_000, {"status": "'completed'", "ledger_id": "lpad(to_hex(n), 32, '0')::uuid"}),
     client_updates: Crowd(columns={"round_id": "1000000 + n % 10000", "status": "'counted'"}),
     invitations: Crowd(

@@ -103,9 +103,10 @@ def test_metadata_tells_only_what_there_is(served: Served) -> None:
     assert server["token_endpoint"] == f"{served.url}/oauth/token"
     assert server["jwks_uri"] == f"{served.url}/.well-known/jwks.json"
     assert resource["authorization_servers"] == [server["issuer"]]
-    assert {"private_key_jwt", "authorization_code"}.isdisjoint(
-        server["grant_types_supported"] + server["token_endpoint_auth_methods_supported"]
-    )
+    assert {"implicit", "password"}.isdisjoint(server["grant_types_supported"])
+    assert "none" not in server["token_endpoint_auth_methods_supported"]
+    assert "pushed_authorization_request_endpoint" not in server
+    assert served.http.post("/oauth/par").status_code == 404
 
 
 def test_health_and_ready_need_no_token(served: Served) -> None:

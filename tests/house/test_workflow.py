@@ -33,8 +33,8 @@ def test_the_jobs_follow_one_another(workflow: Mapping) -> None:
     jobs = workflow["jobs"]
 
     assert workflow["name"] == "FL Platform CI/CD"
-    assert list(jobs) == ["test", "build", "deploy"]
-    assert jobs["build"]["needs"] == "test"
+    assert list(jobs) == ["test", "coverage", "build", "deploy"]
+    assert jobs["coverage"]["needs"] == jobs["build"]["needs"] == "test"
     assert jobs["deploy"]["needs"] == "build"
 
 

@@ -5,6 +5,7 @@ Each dies with the process that started it. The bucket `fl-models` is there; s3r
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import socket
@@ -75,6 +76,7 @@ class S3Server:
 
     def start(self) -> None:
         """Start the server, on the port that it had before if there is one."""
+        self._forget_half_written()
         for _ in range(_STARTS):
             port = self.port or _free_port()
             self._process = self._spawn(port)
@@ -102,6 +104,17 @@ class S3Server:
         """Let it go on."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
+
+    def _forget_half_written(self) -> None:
+        """Remove what a kill left of s3rver's files about objects: half of one, and no listing works any more.
+
+        It writes them last and in place, so that nobody was told that such an object is there.
+        """
+        for path in (self.directory / "data").rglob("*._S3rver_metadata.json"):
+            try:
+                json.loads(path.read_bytes())
+            except ValueError:
+                path.unlink()
 
     @property
     def _log(self) -> Path:

@@ -122,10 +122,15 @@ def _answer_http(error: HTTPException) -> Response:
 
 def oauth_problem(error: GatewayError) -> Response:
     """A refusal as `/oauth/*` tells it: JSON of RFC 6749, section 5.2."""
-    code = "invalid_request" if error.status < 500 else "server_error"
-    code = "temporarily_unavailable" if error.status in (429, 503) else code
-    told = {"error": code, "error_description": error.detail}
+    told = {"error": oauth_code(error.status), "error_description": error.detail}
     return json_response(told, error.status, {**error.headers, "Pragma": "no-cache"})
+
+
+def oauth_code(status: int) -> str:
+    """The `error` of RFC 6749 that goes with a status; a full disk is as passing a state as a busy server."""
+    if status in (429, 503, 507):
+        return "temporarily_unavailable"
+    return "invalid_request" if status < 500 else "server_error"
 
 
 def _challenged(headers: Mapping[str, str]) -> Mapping[str, str]:

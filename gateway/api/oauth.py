@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import logging
-
 from authlib.oauth2 import OAuth2Error
 from flask import Blueprint, Response, request
 from pydantic.dataclasses import dataclass
-from sqlalchemy.exc import OperationalError
 from werkzeug.exceptions import HTTPException
 
 from gateway.auth import discovery
 from gateway.auth.forms import LONGEST_FORM_BYTES
 from gateway.auth.server import record_oauth_refusal, server
 from gateway.auth.tokens import published_keys
-from gateway.errors import Busy, GatewayError, NotFound, PayloadTooLarge
+from gateway.errors import GatewayError, NotFound, PayloadTooLarge
 from gateway.openapi import Media, operation
+from gateway.problems import oauth_code, oauth_problem
 from gateway.services import current_services
 from gateway.wire import WIRE, json_response
-
-log = logging.getLogger(__name__)
 
 oauth = Blueprint("oauth", __name__, url_prefix="/oauth")
 well_known = Blueprint("well_known", __name__, url_prefix="/.well-known")
@@ -144,11 +140,9 @@ def _refuse(error: OAuth2Error) -> Response:
 
 @oauth.errorhandler(GatewayError)
 def _refuse_by_status(error: GatewayError) -> Response:
-    code = _oauth_code(error.status)
     if error.status < 500:
         record_oauth_refusal(error.code, error.status)
-    told = {"error": code, "error_description": error.detail}
-    return json_response(told, error.status, {**error.headers, "Pragma": "no-cache"})
+    return oauth_problem(error)
 
 
 @oauth.errorhandler(HTTPException)
@@ -156,16 +150,4 @@ def _refuse_unreadable(error: HTTPException) -> Response:
     status = error.code or 500
     if status < 500:
         record_oauth_refusal(error.name.upper().replace(" ", "_"), status)
-    return json_response({"error": _oauth_code(status), "error_description": error.name}, status)
-
-
-@oauth.errorhandler(OperationalError)
-def _database_away(error: OperationalError) -> Response:
-    log.error("the database did not answer: %s", type(error.orig).__name__)
-    return _refuse_by_status(Busy("The database does not answer: try again later"))
-
-
-def _oauth_code(status: int) -> str:
-    if status in (429, 503):
-        return "temporarily_unavailable"
-    return "invalid_request" if status < 500 else "server_error"
+    return json_response({"error": oauth_code(status), "error_description": error.name}, status)

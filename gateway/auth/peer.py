@@ -65,9 +65,18 @@ def parse_fronts(text: str) -> Fronts:
         raise ConfigError(
             "FLG_TRUSTED_PROXY must be false, true, or networks such as 10.0.0.0/24,fd00::/64"
         ) from None
+    if any(_is_mapped(network) for network in networks):
+        raise ConfigError(
+            "FLG_TRUSTED_PROXY must name IPv4 networks as such: 10.0.0.0/24, not ::ffff:10.0.0.0/120"
+        )
     if any(network.prefixlen == 0 for network in networks):
         raise ConfigError("FLG_TRUSTED_PROXY must not name everybody: name the networks of the TLS front")
     return Fronts(False, networks)
+
+
+def _is_mapped(network: Network) -> bool:
+    """Whether it is of IPv4 addresses in the form of IPv6; peers are known by the plain form."""
+    return isinstance(network, IPv6Network) and network.network_address.ipv4_mapped is not None
 
 
 def comes_from_front() -> bool:

@@ -41,7 +41,7 @@ def _examine(*, as_json: bool) -> None:
         click.echo(json.dumps([asdict(found) for found in findings]))
     else:
         for found in findings:
-            click.echo(f"{_mark(found)}  {found.name + ':':<14}{found.said}")
+            click.echo(f"{_mark(found)}  {found.name + ':':<17}{found.said}")
     sys.exit(0 if all(found.is_good for found in findings) else 1)
 
 

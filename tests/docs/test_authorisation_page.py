@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from functools import partial
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 
-import httpx
 import pytest
 from click.testing import CliRunner
+from flask import Flask
 from services.checkout import ROOT
 from services.pages import blocks
+from werkzeug.serving import make_server
 
 from gateway.app import create_app
 from gateway.auth.clients import NewClient, add_client
@@ -45,22 +47,34 @@ def hospital(services: Services) -> NewClient:
     return add_client(services, "hospital-a", Role.PARTICIPANT)
 
 
+@contextmanager
+def _listening(app: Flask) -> Iterator[str]:
+    """The application behind a socket of this machine; its URL."""
+    server = make_server("127.0.0.1", 0, app)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
 def test_the_shown_program_registers_a_key_and_changes_it(
     services: Services,
     hospital: NewClient,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """As it stands there, against the application itself."""
+    """As it stands there, over HTTP."""
     app = create_app(services)
     form, auth = {"grant_type": "client_credentials"}, (hospital.client_id, hospital.client_secret)
     token = app.test_client().post("/oauth/token", data=form, auth=auth).json["access_token"]
-    monkeypatch.setenv("GATEWAY_URL", "http://127.0.0.1")
     monkeypatch.setenv("TOKEN", token)
-    monkeypatch.setattr(httpx, "Client", partial(httpx.Client, transport=httpx.WSGITransport(app)))
     (program,) = blocks(PAGE, "python")
 
-    exec(compile(program, PAGE, "exec"), {})  # noqa: S102 - our own page
+    with _listening(app) as url:
+        monkeypatch.setenv("GATEWAY_URL", url)
+        exec(compile(program, PAGE, "exec"), {})  # noqa: S102 - our own page
 
     assert "second key" in capsys.readouterr().out
     assert public_key_of(services, hospital.client_id) is not None

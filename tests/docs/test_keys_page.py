@@ -111,7 +111,7 @@ def test_the_master_key_moves_into_kms(home: Home, monkeypatch: pytest.MonkeyPat
         done = give(home, script, **kms(service.url))
 
     assert done.stdout.count("master   ") == 1
-    assert "ok    master key:   set" in done.stdout
+    assert "ok    master key:      set" in done.stdout
     assert (home.directory / "keys" / "master.kms").exists()
 
 

@@ -171,7 +171,7 @@ def test_the_command_tells_people_and_machines_and_exits_1_on_a_fault(
     bad, told = _run(), _run("--json")
 
     assert (good.exit_code, bad.exit_code, told.exit_code) == (0, 1, 1)
-    assert "MEND  SIEM sinks:   FLG_SIEM_SINKS" in bad.stdout
+    assert "MEND  SIEM sinks:      FLG_SIEM_SINKS" in bad.stdout
     faults = [found for found in json.loads(told.stdout) if not found["is_good"]]
     assert [found["name"] for found in faults] == ["SIEM sinks"]
 

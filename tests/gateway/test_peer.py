@@ -57,7 +57,18 @@ def test_a_front_is_where_the_setting_says(text: str, believed: set[str | None])
 
 
 @pytest.mark.parametrize(
-    "text", ["perhaps", "true,false", "true,10.0.0.0/8", "10.1.2.3/16", "0.0.0.0/0", "::/0", "nginx", "1,2"]
+    "text",
+    [
+        "perhaps",
+        "true,false",
+        "true,10.0.0.0/8",
+        "10.1.2.3/16",
+        "0.0.0.0/0",
+        "::/0",
+        "nginx",
+        "1,2",
+        "::ffff:10.0.0.0/104",
+    ],
 )
 def test_what_is_no_place_is_an_error_when_the_gateway_starts(text: str) -> None:
     """A typing error must not mean `nobody`, and never `everybody`."""

@@ -22,12 +22,14 @@ from sqlalchemy import func, select
 
 from aggregation.wire import write_safetensors
 from audit.reading import reading
+from gateway.auth.clients import NewClient
 from gateway.tables import client_updates
 
 _DISK_BYTES = 16 << 20
 _LARGE = {"w": np.ones((1 << 20) // 2, np.float32)}  # 2 MiB
 _PATIENCE_S = 20.0
 _REFUSALS = (503, 507)
+_MOST_TOKENS = 500
 
 
 @contextmanager
@@ -107,15 +109,19 @@ def test_without_room_for_the_database_writes_are_refused_and_reads_answered(tmp
         gateway.add_model()
         number = gateway.open_round(BARE, planned_clients=200, min_clients=1)
         people = [gateway.register() for _ in range(100)]
-        operator = gateway.as_role("operator")
+        operator, auditor = gateway.as_role("operator"), gateway.client_add("auditor")
         disk.fill()
 
         kept, refused = _send_until_refused(gateway, people, number)
+        asked = (_ask_for_a_token(gateway, auditor) for _ in range(_MOST_TOKENS))  # a token takes less room
+        token = next(answer for answer in asked if answer.status_code != 200)
         shown = gateway.http.get(f"/api/v1/rounds/{number}", headers=operator)
 
         assert refused.status_code in _REFUSALS
         assert refused.headers["Content-Type"] == "application/problem+json"
         assert shown.status_code == 200
+        assert token.status_code in _REFUSALS
+        assert token.json()["error"] == "temporarily_unavailable"
         disk.make_room()
         again = people[len(kept)]
         await_that(
@@ -123,6 +129,7 @@ def test_without_room_for_the_database_writes_are_refused_and_reads_answered(tmp
         )
         assert _updates(gateway) == len(kept) + 1
         assert _blobs(gateway) == len(kept) + 2  # and the model
+        good(_ask_for_a_token(gateway, auditor), 200)
         good(gateway.http.post(f"/api/v1/rounds/{number}/close", headers=operator), 202)
         assert gateway.await_end(number)["num_updates"] == len(kept) + 1
         assert gateway.home.verify_log(receipts=tuple(kept)).ok
@@ -172,6 +179,11 @@ def _is_taken(gateway: Gateway, person: Person, number: int) -> bool:
     answer = gateway.send(person, number, tensors(1))
     assert answer.status_code in {202, *_REFUSALS}, answer.text
     return answer.status_code == 202
+
+
+def _ask_for_a_token(gateway: Gateway, client: NewClient) -> httpx.Response:
+    form = {"grant_type": "client_credentials"}
+    return gateway.http.post("/oauth/token", data=form, auth=(client.client_id, client.client_secret))
 
 
 def _register(gateway: Gateway) -> httpx.Response:

@@ -27,9 +27,9 @@ from gateway.auth.grants.families import (
     shared_scope,
 )
 from gateway.auth.grants.issue import answer_of, entry_of
-from gateway.auth.grants.refresh import insert_refresh_token
+from gateway.auth.grants.refresh import store_pair
 from gateway.auth.grants.wish import Wish, read_wish
-from gateway.auth.issuing import new_access_token, store_access_token
+from gateway.auth.issuing import new_access_token
 from gateway.auth.methods import METHODS
 from gateway.auth.people import Person
 from gateway.auth.people.sessions import stands
@@ -136,15 +136,7 @@ class AuthorizationCode(AuthorizationCodeGrant):  # type: ignore[misc]
         with services.engine.begin() as conn:
             hold_parties(conn, client, person)
             use_code(conn, code, services.clock())
-            store_access_token(
-                conn,
-                services,
-                token,
-                client_id=client.client_id,
-                user_id=person.user_id,
-                family_id=family.family_id,
-            )
-            insert_refresh_token(conn, refresh_token, family, services.clock())
+            store_pair(conn, services, token, refresh_token, family)
             services.trail.write(conn, entry)
         return answer_of(token, refresh_token=refresh_token)
 

@@ -32,7 +32,7 @@ from gateway.auth.grants.families import (
     person_for,
 )
 from gateway.auth.grants.issue import answer_of, entry_of
-from gateway.auth.issuing import new_access_token, store_access_token
+from gateway.auth.issuing import AccessToken, new_access_token, store_access_token
 from gateway.auth.methods import METHODS
 from gateway.auth.people import Person
 from gateway.auth.proof import OAuthClient
@@ -116,30 +116,32 @@ class RefreshToken(RefreshTokenGrant):  # type: ignore[misc]
             hold_parties(conn, client, person)
             hold_family(conn, family)
             _use(conn, old, services.clock())
-            store_access_token(
-                conn,
-                services,
-                token,
-                client_id=client.client_id,
-                user_id=person.user_id,
-                family_id=family.family_id,
-            )
-            insert_refresh_token(conn, text, family, services.clock())
+            store_pair(conn, services, token, text, family)
             services.trail.write(conn, entry)
         return answer_of(token, refresh_token=text)
 
 
-def insert_refresh_token(conn: Connection, text: str, family: Family, now: datetime) -> None:
-    """Store a new refresh token, in the transaction that also stages its access token's entry."""
+def store_pair(
+    conn: Connection, services: Services, token: AccessToken, refresh_token: str, family: Family
+) -> None:
+    """Store an access token of a consent and the refresh token beside it, in the transaction that stages the entry."""
+    store_access_token(
+        conn,
+        services,
+        token,
+        client_id=family.client_id,
+        user_id=family.user_id,
+        family_id=family.family_id,
+    )
     conn.execute(
         insert(tokens).values(
-            token_hash=digest(text),
+            token_hash=digest(refresh_token),
             client_id=family.client_id,
             user_id=family.user_id,
             family_id=family.family_id,
             scope=family.scope,
             kind=TokenKind.REFRESH.value,
-            issued_at=now,
+            issued_at=services.clock(),
             expires_at=family.ends_at,
         )
     )

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 from zipfile import ZipFile
 
 import pytest
 from click.testing import CliRunner, Result
-from living.home import home_in
+from living.home import clean_environment, home_in
 
 from gateway.cli import main
 
@@ -118,22 +121,32 @@ def test_a_password_of_another_encoding_is_refused_in_one_line(home: dict[str, s
     assert "rter" not in done.output
 
 
-def test_a_terminal_is_asked_twice(home: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_is_asked_twice(home: dict[str, str]) -> None:
     """Nothing is shown while it is typed, and two different ones are asked for again."""
-    import gateway.cli.user as module
+    typed = [PASSWORD, "another one by mistake", PASSWORD, PASSWORD]
 
-    class Terminal:
-        def isatty(self) -> bool:
-            return True
+    status, shown = at_a_terminal(home, ["change", "Ada", "--new-password"], typed)
 
-    class System:
-        stdin: Any = Terminal()
+    assert status == 0, shown
+    assert "do not match" in shown
+    assert shown.count("Password (") == 2
+    assert not [line for line in typed if line in shown]
 
-    monkeypatch.setattr(module, "sys", System)
-    typed = f"{PASSWORD}\nanother one by mistake\n{PASSWORD}\n{PASSWORD}\n"
 
-    done = give(home, "change", "Ada", "--new-password", typed=typed)
-
-    assert done.exit_code == 0, done.output
-    assert "do not match" in done.output
-    assert PASSWORD not in done.output
+def at_a_terminal(environ: dict[str, str], words: list[str], typed: list[str]) -> tuple[int, str]:
+    """Run `fl-gateway user …` on a terminal of its own, a line at each prompt; its exit status, and the screen."""
+    command = [sys.executable, "-m", "gateway.cli", "user", *words]
+    process, screen = pty.fork()
+    if process == 0:
+        os.execve(sys.executable, command, clean_environment() | environ)  # noqa: S606 - the child goes no further
+    shown, lines = "", iter(typed)
+    with suppress(OSError):  # the terminal is gone when the command is
+        while more := os.read(screen, 4096):
+            shown += more.decode()
+            if (
+                shown.endswith(("characters): ", "confirmation: "))
+                and (line := next(lines, None)) is not None
+            ):
+                os.write(screen, f"{line}\n".encode())
+    os.close(screen)
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), shown

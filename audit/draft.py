@@ -40,7 +40,7 @@ class Personal:
 
 
 class Sealer(Protocol):
-    """Encrypts personal fields under subject keys; `compliance.sealing` is the real one."""
+    """Encrypts personal fields under subject keys; `compliance.keyring.sealing` is the real one."""
 
     def seal(
         self, subject: str, retention: Retention, context: str, value: JsonValue, at: datetime

@@ -35,7 +35,7 @@ from audit.proof import Proof
 from audit.verifier.opening import ENTRIES
 from audit.verify import verify_bundle
 from bench.figures import Figure, cpu_seconds, options, report
-from compliance.sealing import pad
+from compliance.keyring.sealing import pad
 
 _GOAL = 3.0
 _PAGE = 1000

@@ -13,7 +13,7 @@ from typing import Any
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from compliance.keys import SigningKey
+from compliance.keyring.keys import SigningKey
 
 ALGORITHM = "EdDSA"
 

@@ -11,9 +11,9 @@ from sqlalchemy import Engine
 
 from compliance.clock import Clock
 from compliance.journal import Journal
-from compliance.keystore import KeyStore
+from compliance.keyring.keystore import KeyStore
 from compliance.places import Place
-from compliance.sealing import SubjectSealer
+from compliance.keyring.sealing import SubjectSealer
 
 PACKAGE_LIFETIME = timedelta(days=7)
 

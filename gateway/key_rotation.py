@@ -24,9 +24,9 @@ from audit.key_succession import statement, written_time
 from audit.reading import reading
 from audit.store import entry_by_id, is_pending
 from audit.tables import audit_checkpoints
-from compliance.keys import SigningKeyRow, SigningUse
-from compliance.rewrapping import rewrap
-from compliance.wrapping import kid_of
+from compliance.keyring.keys import SigningKeyRow, SigningUse
+from compliance.keyring.rewrapping import rewrap
+from compliance.keyring.wrapping import kid_of
 from gateway.errors import ConfigError
 from gateway.log_key import Places, log_keys
 from gateway.services import Services

@@ -18,8 +18,8 @@ from audit.checkpoint import NoteKey, NoteSigner, NoteVerifier
 from audit.errors import NoCheckpoint
 from audit.reading import reading
 from audit.store import entry_by_id
-from compliance.keys import SigningKeyRow, SigningUse
-from compliance.signing_keys import SigningKeys
+from compliance.keyring.keys import SigningKeyRow, SigningUse
+from compliance.keyring.signing_keys import SigningKeys
 from gateway.config import Config
 from gateway.errors import ConfigError
 from gateway.services import Services

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Select, select
 
 from audit.reading import reading
-from compliance.desk import PrivacyDesk
+from compliance.requests.desk import PrivacyDesk
 from compliance.gdpr import GDPRCompliantFL
 from compliance.parts import DeskParts, Disclosure
 from gateway.auth.people.place import PeoplePlace

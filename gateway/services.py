@@ -11,10 +11,10 @@ from flask import current_app, g, has_request_context
 from sqlalchemy import Engine, make_url
 
 from audit.tables import audit_checkpoints, audit_log, audit_pending
-from compliance.keystore import KeyStore
-from compliance.rewrapping import has_secrets
-from compliance.sealing import SubjectSealer
-from compliance.wrapping import MasterKey
+from compliance.keyring.keystore import KeyStore
+from compliance.keyring.rewrapping import has_secrets
+from compliance.keyring.sealing import SubjectSealer
+from compliance.keyring.wrapping import MasterKey
 from gateway.config import Config
 from gateway.crash import CrashPoint, crash_at
 from gateway.errors import ConfigError

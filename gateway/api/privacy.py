@@ -14,10 +14,10 @@ from pydantic.dataclasses import dataclass
 from sqlalchemy.exc import IntegrityError
 
 from audit.draft import Personal
-from compliance.cases import Case, RequestType, Status
-from compliance.desk import PrivacyDesk
+from compliance.requests.cases import Case, RequestType, Status
+from compliance.requests.desk import PrivacyDesk
 from compliance.errors import ComplianceError
-from compliance.release_report import release_report
+from compliance.evidence.release_report import release_report
 from gateway import idempotency
 from gateway.api.reports import budget_lines, version_facts
 from gateway.auth.admission import current_client

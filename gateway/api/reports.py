@@ -6,7 +6,7 @@ from typing import Any
 
 from aggregation.accountant import ADJACENCY, decimal_up
 from audit.reading import reading
-from compliance.release_report import ReleaseFacts
+from compliance.evidence.release_report import ReleaseFacts
 from gateway.api.paths import insist_version
 from gateway.errors import NotFound
 from gateway.rounds.ledger import (

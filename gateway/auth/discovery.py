@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from flask import request
 
-from compliance.keys import PublicKeyRow, SigningUse
+from compliance.keyring.keys import PublicKeyRow, SigningUse
 from gateway.auth.jwk import ALGORITHMS
 from gateway.auth.methods import binds_to_certificates, methods_offered
 from gateway.auth.peer import came_by_tls

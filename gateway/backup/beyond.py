@@ -24,9 +24,9 @@ from audit.merkle import CompactRange
 from audit.verifier.chain import ChainBroken, walk
 from audit.verifier.opening import open_bundle
 from compliance.errors import CannotOpen
-from compliance.keys import SigningUse
-from compliance.keystore import KeyStore
-from compliance.sealing import SubjectSealer
+from compliance.keyring.keys import SigningUse
+from compliance.keyring.keystore import KeyStore
+from compliance.keyring.sealing import SubjectSealer
 from gateway.auth.roster import ClientStatus
 from gateway.backup.errors import Mismatch
 

@@ -11,8 +11,8 @@ from sqlalchemy.exc import IntegrityError
 from audit.draft import NOBODY
 from audit.events import Retention
 from audit.reading import reading
-from compliance.keys import tombstone_of
-from compliance.keystore_tables import pseudonyms, subject_keys
+from compliance.keyring.keys import tombstone_of
+from compliance.keyring.tables import pseudonyms, subject_keys
 from compliance.log_place import LogPlace
 from gateway.backup.archive import Archive, Kind, open_archive, table_member
 from gateway.backup.errors import BadBackup, Mismatch

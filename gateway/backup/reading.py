@@ -16,7 +16,7 @@ from audit.entry import FIRST_PREV, parse_entry
 from audit.errors import AuditError
 from audit.merkle import EMPTY_ROOT, CompactRange
 from audit.tables import audit_log, audit_pending
-from compliance.keys import tombstone_of
+from compliance.keyring.keys import tombstone_of
 from compliance.tables import privacy_requests, subjects
 from gateway.backup.archive import BLOB_BYTES, BLOB_LIST, Archive, table_member
 from gateway.backup.blobs import Progress, blob_of, each_blob

@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from audit.bundle import write_entries
 from audit.reading import reading
 from audit.tables import audit_log
-from compliance.keys import SeedState, tombstone_of
+from compliance.keyring.keys import SeedState, tombstone_of
 from compliance.subjects import SubjectState
 from compliance.tables import subjects
 from gateway.backup.archive import Archive, Kind, Manifest, open_archive, written_aside

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import JSON, Boolean, Column, Float, Integer, LargeBinary, Table
 
 import audit.tables
-import compliance.keystore_tables
+import compliance.keyring.tables
 import compliance.tables
 import gateway.tables
 from audit.datamap import UtcDateTime
@@ -47,7 +47,7 @@ def emptied_tables() -> list[Table]:
 
 def keystore_tables() -> list[Table]:
     """What a backup of the keys holds."""
-    return list(compliance.keystore_tables.metadata.sorted_tables)
+    return list(compliance.keyring.tables.metadata.sorted_tables)
 
 
 def encode(table: Table, row: Mapping[str, Any]) -> bytes:

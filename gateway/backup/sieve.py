@@ -22,7 +22,7 @@ from audit.tables import (
     siem_cursors,
     siem_dead_letters,
 )
-from compliance.request_place import NO_PACKAGE
+from compliance.requests.place import NO_PACKAGE
 from compliance.subjects import SubjectState
 from compliance.tables import privacy_requests, subjects
 from gateway.auth.people.person import PersonStatus

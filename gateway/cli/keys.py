@@ -11,7 +11,7 @@ import click
 
 from audit.checkpoint import NoteVerifier
 from audit.key_succession import written_time
-from compliance.keys import SigningKeyRow, SigningUse
+from compliance.keyring.keys import SigningKeyRow, SigningUse
 from gateway.cli.opening import open_console
 from gateway.key_rotation import (
     MASTER,

@@ -9,9 +9,9 @@ from pathlib import Path
 import click
 
 from audit.draft import Personal
-from compliance.cases import Case, RequestType, Status
+from compliance.requests.cases import Case, RequestType, Status
 from compliance.errors import BadPackage
-from compliance.export import verify_package
+from compliance.packages.export import verify_package
 from gateway.auth.people.place import subject_of_user
 from gateway.cli.opening import open_console
 from gateway.places import ClientBook

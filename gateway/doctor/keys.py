@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Row, select
 
 from audit.checkpoint import NoteKey
-from compliance.keystore_tables import signing_keys
+from compliance.keyring.tables import signing_keys
 from gateway.config import Config
 from gateway.doctor.errors import Ailing
 from gateway.doctor.stores import LATER, is_to_be_made, looked_at

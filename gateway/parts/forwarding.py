@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from audit.siem.forwarder import Forwarder
 from audit.siem.sinks import NamedSink, parse_sinks
-from compliance.epoch_cache import EpochCache
+from compliance.keyring.epoch_cache import EpochCache
 from gateway.services import Services
 from gateway.storage.bell import Channel
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from audit.siem.sinks import parse_sinks
-from compliance.keys import SigningUse
+from compliance.keyring.keys import SigningUse
 from gateway.key_rotation import begin_announced
 from gateway.log_key import log_keys
 from gateway.messaging.webhook import check_webhook

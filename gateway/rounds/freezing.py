@@ -13,7 +13,7 @@ from audit.draft import Personal
 from audit.events import EventType, Outcome
 from audit.reading import reading
 from audit.writing import writing
-from compliance.keys import SeedState
+from compliance.keyring.keys import SeedState
 from gateway.rounds.coordinator import Effect, Fail, Freeze, Looked, decide, state_of
 from gateway.rounds.ledger import LineStatus, settle
 from gateway.rounds.record import (

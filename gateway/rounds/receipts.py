@@ -6,7 +6,7 @@ from datetime import datetime
 
 from audit.entry import Draft
 from compliance.jws import sign_compact
-from compliance.keys import SigningUse
+from compliance.keyring.keys import SigningUse
 from gateway.services import Services
 
 TYPE = "fl-receipt+jwt"

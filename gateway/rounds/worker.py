@@ -16,7 +16,7 @@ from typing import assert_never
 from sqlalchemy.exc import SQLAlchemyError
 
 from audit.reading import reading
-from compliance.desk import PrivacyDesk
+from compliance.requests.desk import PrivacyDesk
 from gateway.errors import StorageFull
 from gateway.idempotency import purge
 from gateway.messaging.outbox import QueueName

@@ -17,7 +17,7 @@ from living.restores import Past, put_back, run
 from sqlalchemy import func, select
 
 from audit.reading import reading
-from compliance.keystore_tables import subject_keys
+from compliance.keyring.tables import subject_keys
 from gateway.backup.archive import BLOB_BYTES, BLOB_LIST, MANIFEST, Kind, open_archive
 from gateway.backup.errors import BadBackup
 from gateway.backup.restoring import check

@@ -19,7 +19,7 @@ from audit.reading import reading
 from audit.store import latest_checkpoint
 from audit.verify import verify_bundle
 from compliance.errors import BadMasterKey
-from compliance.keys import SigningUse
+from compliance.keyring.keys import SigningUse
 from gateway.api.audit import log_vkey
 from gateway.key_rotation import begin_announced, rotate_master_key, rotate_signing_key
 from gateway.parts.sequencing import sequencer_of

@@ -31,7 +31,7 @@ from compliance import (
     SigningUse,
     SubjectSealer,
 )
-from compliance.keystore_tables import metadata as keystore_metadata
+from compliance.keyring.tables import metadata as keystore_metadata
 from compliance.subjects import new_subject
 from compliance.tables import metadata as compliance_metadata
 from gateway.storage.blobs import FileBlobs

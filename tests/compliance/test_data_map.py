@@ -7,7 +7,7 @@ from sqlalchemy import Column, MetaData, String, Table
 from audit.datamap import impersonal
 from audit.tables import metadata as audit_tables
 from compliance.datamap import describe, undescribed
-from compliance.keystore_tables import metadata as keystore_tables
+from compliance.keyring.tables import metadata as keystore_tables
 from compliance.tables import metadata as compliance_tables
 from gateway.places import erased_tables
 from gateway.tables import metadata as gateway_tables

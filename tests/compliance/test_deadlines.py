@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compliance.deadlines import month_after
+from compliance.requests.deadlines import month_after
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from joserfc.jwk import OKPKey
 
 from compliance.errors import BadReceipt
 from compliance.jws import sign_compact
-from compliance.keys import SigningKey
-from compliance.receipt import TYPE, ErasureReceipt, KeptLine, PlaceLine, sign, verify
+from compliance.keyring.keys import SigningKey
+from compliance.erasures.receipt import TYPE, ErasureReceipt, KeptLine, PlaceLine, sign, verify
 
 KEY = SigningKey("0123456789abcdef", Ed25519PrivateKey.from_private_bytes(b"k" * 32))
 PUBLIC = KEY.private.public_key().public_bytes_raw()

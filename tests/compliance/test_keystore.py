@@ -19,10 +19,10 @@ from audit.draft import SYSTEM, UNPROVEN
 from audit.events import Retention
 from audit.reading import reading
 from compliance.errors import BadMasterKey, NeverErasable, SubjectErased
-from compliance.keys import SigningUse, SubjectKey, period_of, tombstone_of
-from compliance.keystore import KeyStore
-from compliance.keystore_tables import metadata, subject_keys
-from compliance.rewrapping import IDENTITIES
+from compliance.keyring.keys import SigningUse, SubjectKey, period_of, tombstone_of
+from compliance.keyring.keystore import KeyStore
+from compliance.keyring.tables import metadata, subject_keys
+from compliance.keyring.rewrapping import IDENTITIES
 from gateway.storage.database import open_engine
 from gateway.storage.state import FileState
 

@@ -16,7 +16,7 @@ from audit.draft import Personal
 from audit.reading import reading
 from audit.store import pending_count
 from compliance import Status, SubjectErasing
-from compliance.cases import Case, Move
+from compliance.requests.cases import Case, Move
 from compliance.errors import (
     ApprovalNeedsAnother,
     CaseChanged,
@@ -27,8 +27,8 @@ from compliance.errors import (
     UnknownSubject,
     UnsupportedRequest,
 )
-from compliance.export import verify_package
-from compliance.keys import SigningUse
+from compliance.packages.export import verify_package
+from compliance.keyring.keys import SigningUse
 
 if TYPE_CHECKING:
     from conftest import House

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from compliance.release_report import ReleaseFacts, release_report, release_text
+from compliance.evidence.release_report import ReleaseFacts, release_report, release_text
 
 FACTS = ReleaseFacts(
     model_id="m",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from compliance.errors import SeedGone
-from compliance.keys import SeedState
+from compliance.keyring.keys import SeedState
 
 if TYPE_CHECKING:
     from conftest import House

@@ -15,7 +15,7 @@ from audit.entry import Sealed
 from audit.errors import KeyDestroyed
 from audit.events import Retention
 from compliance.errors import CannotOpen
-from compliance.sealing import PAD_BYTES, SubjectSealer, pad, unpad
+from compliance.keyring.sealing import PAD_BYTES, SubjectSealer, pad, unpad
 
 if TYPE_CHECKING:
     from conftest import House

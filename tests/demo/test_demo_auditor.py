@@ -13,14 +13,14 @@ from sqlalchemy import text
 
 import audit.tables
 import audit.triggers
-import compliance.keystore_tables
+import compliance.keyring.tables
 import compliance.tables
 from audit.bundle import export_bundle
 from audit.checkpoint import NoteSigner
 from audit.draft import Personal
 from audit.events import EventType
 from audit.sequencer import Sequencer
-from compliance.keys import SigningUse
+from compliance.keyring.keys import SigningUse
 from compliance.subjects import new_subject
 from gateway.config import load_config
 from gateway.demo.auditor import forge, read_checkpoint, read_entries, read_vkey, verify
@@ -47,7 +47,7 @@ def services(home: Home, clock: FixedClock) -> Iterator[Services]:
     opened = open_services(config, part="test", clock=clock)
     for metadata in (audit.tables.metadata, compliance.tables.metadata):
         metadata.create_all(opened.engine)
-    compliance.keystore_tables.metadata.create_all(opened.keystore_engine)
+    compliance.keyring.tables.metadata.create_all(opened.keystore_engine)
     with opened.engine.begin() as conn:
         for statement in audit.triggers.statements("sqlite"):
             conn.execute(text(statement))

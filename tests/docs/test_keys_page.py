@@ -12,7 +12,7 @@ from living.threads import local_gateway_in
 from services.kms import CREDENTIALS, envelope_service, signing_service
 from services.pages import blocks, run_shown
 
-from compliance.keys import SigningUse
+from compliance.keyring.keys import SigningUse
 from gateway.storage.durable import replace_file
 
 BLOCKS = blocks("keys.md", "console")

@@ -20,7 +20,7 @@ from sqlalchemy import Engine, select
 
 import audit.tables
 import audit.triggers
-import compliance.keystore_tables
+import compliance.keyring.tables
 import compliance.tables
 import gateway.tables
 from audit.entry import Sealed
@@ -122,7 +122,7 @@ def config(database_url: str, tmp_path: Path) -> Config:
 def services(config: Config, clock: FixedClock) -> Iterator[Services]:
     """The gateway's stores, empty, with every table."""
     opened = open_services(config, part="console", clock=clock)
-    compliance.keystore_tables.metadata.create_all(opened.keystore_engine)
+    compliance.keyring.tables.metadata.create_all(opened.keystore_engine)
     yield opened
     opened.close()
 

@@ -14,7 +14,7 @@ from flask.testing import FlaskClient
 from services.clock import FixedClock
 from sqlalchemy import event, func, select
 
-from compliance.keys import SigningUse
+from compliance.keyring.keys import SigningUse
 from compliance.subjects import mark_erasing
 from gateway.auth.clients import Move, NewClient, move_client
 from gateway.auth.tokens import purge_expired

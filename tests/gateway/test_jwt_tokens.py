@@ -22,8 +22,8 @@ from services.clock import FixedClock
 from services.pebble import make_certificate
 from sqlalchemy import func, select, update
 
-from compliance.keys import SigningUse
-from compliance.keystore_tables import signing_keys
+from compliance.keyring.keys import SigningUse
+from compliance.keyring.tables import signing_keys
 from gateway.app import create_app
 from gateway.auth.clients import Move, NewClient, add_client, move_client
 from gateway.auth.issuing import new_access_token, store_access_token

@@ -28,8 +28,8 @@ from audit.rotation_notes import rotation_notes
 from audit.store import each_entry, latest_checkpoint
 from audit.tables import audit_pending
 from audit.verify import verify_bundle
-from compliance.keys import SigningUse
-from compliance.signing_keys import SigningKeys
+from compliance.keyring.keys import SigningUse
+from compliance.keyring.signing_keys import SigningKeys
 from gateway.api.audit import log_vkey
 from gateway.config import Config
 from gateway.errors import ConfigError

@@ -22,8 +22,8 @@ from audit.checkpoint import NoteVerifier, parse_note
 from audit.events import EventType, Retention
 from audit.reading import reading
 from audit.store import latest_checkpoint, tree_size
-from compliance.keys import SigningUse
-from compliance.wrapping import MasterKey
+from compliance.keyring.keys import SigningUse
+from compliance.keyring.wrapping import MasterKey
 from gateway.api.audit import log_vkey
 from gateway.config import Config
 from gateway.errors import ConfigError

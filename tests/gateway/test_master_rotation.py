@@ -11,14 +11,14 @@ import pytest
 from services.clock import FixedClock
 from sqlalchemy import Engine, delete, select
 
-import compliance.keystore_tables
+import compliance.keyring.tables
 from audit.events import EventType, Retention
 from audit.reading import reading
 from compliance.errors import BadMasterKey
-from compliance.keys import SigningUse
-from compliance.keystore_tables import subject_keys
-from compliance.rewrapping import IDENTITIES, rewrap
-from compliance.wrapping import MasterKey
+from compliance.keyring.keys import SigningUse
+from compliance.keyring.tables import subject_keys
+from compliance.keyring.rewrapping import IDENTITIES, rewrap
+from compliance.keyring.wrapping import MasterKey
 from gateway.config import Config
 from gateway.errors import ConfigError
 from gateway.key_rotation import Rotation, rotate_master_key
@@ -268,7 +268,7 @@ def test_a_row_that_was_written_late_under_the_old_key_is_found(
         row = {"round_id": "late", "state": "sealed", "created_at": clock()}
         wrapped = slow.wrap(bytes(32), "round_seeds", "late")
         with filled.keystore_engine.begin() as conn:
-            conn.execute(compliance.keystore_tables.round_seeds.insert().values(wrapped=wrapped, **row))
+            conn.execute(compliance.keyring.tables.round_seeds.insert().values(wrapped=wrapped, **row))
 
     rotate_master_key(filled, grace_s=60, sleep=late_writer)
 
@@ -373,7 +373,7 @@ def test_a_row_that_no_key_opens_stops_the_rotation(filled: Services, key_file: 
     stranger = MasterKey(bytes.fromhex(OTHER)).wrap(bytes(32), "round_seeds", "strange")
     row = {"round_id": "strange", "state": "sealed", "created_at": filled.clock(), "wrapped": stranger}
     with filled.keystore_engine.begin() as conn:
-        conn.execute(compliance.keystore_tables.round_seeds.insert().values(**row))
+        conn.execute(compliance.keyring.tables.round_seeds.insert().values(**row))
 
     with pytest.raises(BadMasterKey):
         rotate(filled)

@@ -14,7 +14,7 @@ from federation import Federation, file_of, tensors
 from services.clock import FixedClock
 from sqlalchemy import Engine, delete, func, select
 
-import compliance.keystore_tables
+import compliance.keyring.tables
 from gateway.app import create_app
 from gateway.auth.refusals import close_refusals
 from gateway.config import Config
@@ -182,7 +182,7 @@ def test_a_queue_that_works_is_healthy(open_one: OpenQueue) -> None:
 def federation_on(config: Config, clock: FixedClock) -> Iterator[Federation]:
     """A federation whose messages go the configured way."""
     services = open_services(config, part="console", clock=clock)
-    compliance.keystore_tables.metadata.create_all(services.keystore_engine)
+    compliance.keyring.tables.metadata.create_all(services.keystore_engine)
     app = create_app(services)
     try:
         yield Federation(services, app.test_client())

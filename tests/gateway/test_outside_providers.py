@@ -21,10 +21,10 @@ from sqlalchemy import func, select
 from werkzeug.serving import make_server
 
 import audit.tables
-import compliance.keystore_tables
+import compliance.keyring.tables
 import compliance.tables
 import gateway.tables
-from compliance.keys import SigningUse
+from compliance.keyring.keys import SigningUse
 from gateway.app import create_app
 from gateway.auth.clients import NewClient, add_client
 from gateway.auth.issuers import outside_issuers
@@ -175,7 +175,7 @@ def second(tmp_path: Path, clock: FixedClock) -> Iterator[SecondGateway]:
     services = open_services(config, part="console", clock=clock)
     for metadata in (audit.tables.metadata, compliance.tables.metadata, gateway.tables.metadata):
         metadata.create_all(services.engine)
-    compliance.keystore_tables.metadata.create_all(services.keystore_engine)
+    compliance.keyring.tables.metadata.create_all(services.keystore_engine)
     server.app = create_app(services)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from federation import Federation, Silo, file_of, tensors
 from flask.testing import FlaskClient
 
-from compliance.export import verify_package
+from compliance.packages.export import verify_package
 from gateway import idempotency
 from gateway.privacy import gdpr
 from gateway.services import Services

@@ -18,7 +18,7 @@ from life import UNASKED, Notes, live
 from services import postgresql
 from sqlalchemy import Engine
 
-import compliance.keystore_tables as keys
+import compliance.keyring.tables as keys
 from audit.tables import audit_checkpoints, audit_log, audit_pending, audit_subjects
 from compliance.tables import privacy_holds, privacy_requests, subjects
 from gateway.app import create_app

@@ -14,7 +14,7 @@ from safetensors.numpy import load
 from services.clock import FixedClock
 
 from audit.reading import reading
-from compliance.keys import SeedState
+from compliance.keyring.keys import SeedState
 from gateway.rounds.ledger import LineStatus, read_lines
 from gateway.services import Services
 

@@ -22,7 +22,7 @@ from aggregation.errors import BadFormat
 from aggregation.header import parse_header
 from audit.draft import Personal
 from audit.reading import reading
-from compliance.cases import Status
+from compliance.requests.cases import Status
 from gateway.errors import StorageFull
 from gateway.privacy import privacy_desk
 from gateway.rounds.evaluation import Evaluation, _parse

@@ -23,7 +23,7 @@ from flask.testing import FlaskClient
 
 from audit.checkpoint import NoteVerifier
 from audit.proof import check_entry_proof, parse_proof
-from compliance.keys import SigningUse
+from compliance.keyring.keys import SigningUse
 from gateway.api.audit import log_vkey
 from gateway.services import Services
 

@@ -30,7 +30,7 @@ from audit.bundle import export_bundle
 from audit.reading import reading
 from audit.verifier.verdict import Verdict
 from audit.verify import verify_bundle
-from compliance.keys import SigningUse
+from compliance.keyring.keys import SigningUse
 from gateway.api.audit import log_vkey
 from gateway.config import load_config
 from gateway.services import Services, open_services, utc_now

@@ -17,7 +17,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, insert, inspect, text
 
 import audit.tables
-import compliance.keystore_tables
+import compliance.keyring.tables
 import compliance.tables
 import gateway.tables
 from audit.reading import reading
@@ -34,7 +34,7 @@ from gateway.storage.migrating import Which, head, migrations_folder, upgrade
 
 METADATA: dict[Which, list[Any]] = {
     "main": [audit.tables.metadata, compliance.tables.metadata, gateway.tables.metadata],
-    "keystore": [compliance.keystore_tables.metadata],
+    "keystore": [compliance.keyring.tables.metadata],
 }
 SPECIFIED = {
     "rounds": {"round_id", "round_number", "status", "started_at", "completed_at", "global_model_version"},

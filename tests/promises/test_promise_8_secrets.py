@@ -15,7 +15,7 @@ from living.home import Home, clean_environment
 from living.processes import gateway_in
 from living.threads import LocalGateway
 
-from compliance.keys import SigningUse
+from compliance.keyring.keys import SigningUse
 from gateway.auth.scopes import Role
 
 

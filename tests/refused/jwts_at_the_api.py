@@ -13,7 +13,7 @@ from refused.case import Ask, Case
 from refused.jwts import Jws, b64, eddsa, es256, hs256, jwk_of, nothing, written
 from refused.scene import Scene
 
-from compliance.keys import SigningUse
+from compliance.keyring.keys import SigningUse
 
 EVIL = "https://evil.example/canary-keys.json"
 _STRANGER, _STRANGER_EC = Ed25519PrivateKey.generate(), generate_private_key(SECP256R1())

@@ -27,7 +27,7 @@ import gateway.tables
 from audit.entry import Sealed
 from audit.reading import reading
 from audit.tables import audit_pending
-from compliance.keys import SigningUse
+from compliance.keyring.keys import SigningUse
 from gateway.app import create_app
 from gateway.auth.clients import NewClient, add_client
 from gateway.auth.people.accounts import Proofs, add_person

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from compliance.keys import PublicKeyRow, SigningKey, SigningUse
+from compliance.keyring.keys import PublicKeyRow, SigningKey, SigningUse
 from gateway.auth.jose import Key, ed25519_key
 from gateway.services import Services
 from gateway.storage.verdicts import PART_S

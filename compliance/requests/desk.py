@@ -17,8 +17,8 @@ from audit.entry import Outcome
 from audit.errors import KeyDestroyed
 from audit.events import EventType, Retention
 from audit.reading import reading
-from compliance.access import Accesses
-from compliance.cases import (
+from compliance.packages.access import Accesses
+from compliance.requests.cases import (
     MOVES,
     Case,
     Move,
@@ -32,8 +32,8 @@ from compliance.cases import (
     read_case,
     unswept_erasures,
 )
-from compliance.deadlines import month_after
-from compliance.erasure import Erasures
+from compliance.requests.deadlines import month_after
+from compliance.erasures.erasure import Erasures
 from compliance.errors import (
     ApprovalNeedsAnother,
     CaseChanged,
@@ -43,10 +43,10 @@ from compliance.errors import (
     UnknownSubject,
     UnsupportedRequest,
 )
-from compliance.holds import Holds
+from compliance.keeping.holds import Holds
 from compliance.log_place import LogPlace
 from compliance.parts import DeskParts, Package
-from compliance.request_place import RequestPlace, remove_package
+from compliance.requests.place import RequestPlace, remove_package
 from compliance.subjects import SubjectState, state_of
 
 _LOOK_S = 0.02

@@ -15,11 +15,11 @@ from sqlalchemy.exc import IntegrityError
 
 from audit.reading import reading
 from compliance.clock import Clock
-from compliance.epoch_cache import EpochCache
+from compliance.keyring.epoch_cache import EpochCache
 from compliance.errors import KeyMissing
-from compliance.keys import KeyState, PublicKeyRow, SigningKey, SigningKeyRow, SigningUse
-from compliance.keystore_tables import signing_keys
-from compliance.wrapping import MasterKey
+from compliance.keyring.keys import KeyState, PublicKeyRow, SigningKey, SigningKeyRow, SigningUse
+from compliance.keyring.tables import signing_keys
+from compliance.keyring.wrapping import MasterKey
 
 _TABLE = signing_keys.c
 

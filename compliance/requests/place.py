@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from sqlalchemy import Engine
 
 from audit.reading import reading
-from compliance.cases import Case, RequestType, change_case, list_cases
+from compliance.requests.cases import Case, RequestType, change_case, list_cases
 from compliance.errors import CaseChanged
 from compliance.parts import Blobs
 from compliance.places import ErasedCount, ExportFile

@@ -10,9 +10,9 @@ from sqlalchemy.exc import IntegrityError
 from audit.reading import reading
 from compliance.clock import Clock
 from compliance.errors import SeedGone
-from compliance.keys import SeedState
-from compliance.keystore_tables import round_seeds
-from compliance.wrapping import KEY_BYTES, MasterKey
+from compliance.keyring.keys import SeedState
+from compliance.keyring.tables import round_seeds
+from compliance.keyring.wrapping import KEY_BYTES, MasterKey
 
 
 class RoundSeeds:

@@ -12,9 +12,9 @@ from typing import Any
 from sqlalchemy import Column, Engine, Table, bindparam, inspect, select, update
 
 from audit.reading import reading
-from compliance.keystore_tables import index_keys, round_seeds, signing_keys, subject_keys
-from compliance.scrubbing import scrub
-from compliance.wrapping import MasterKey
+from compliance.keyring.tables import index_keys, round_seeds, signing_keys, subject_keys
+from compliance.keyring.scrubbing import scrub
+from compliance.keyring.wrapping import MasterKey
 
 _BATCH = 500
 

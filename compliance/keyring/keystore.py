@@ -16,9 +16,9 @@ from audit.draft import NOBODY
 from audit.events import Retention
 from audit.reading import reading
 from compliance.clock import Clock
-from compliance.epoch_cache import EpochCache
+from compliance.keyring.epoch_cache import EpochCache
 from compliance.errors import KeyMissing, NeverErasable, SubjectErased
-from compliance.keys import (
+from compliance.keyring.keys import (
     KeyRow,
     KeyState,
     PublicKeyRow,
@@ -30,12 +30,12 @@ from compliance.keys import (
     period_of,
     tombstone_of,
 )
-from compliance.keystore_tables import subject_keys
-from compliance.names import Names
-from compliance.scrubbing import scrub
-from compliance.seeds import RoundSeeds
-from compliance.signing_keys import SigningKeys
-from compliance.wrapping import KEY_BYTES, MasterKey
+from compliance.keyring.tables import subject_keys
+from compliance.keyring.names import Names
+from compliance.keyring.scrubbing import scrub
+from compliance.keyring.seeds import RoundSeeds
+from compliance.keyring.signing_keys import SigningKeys
+from compliance.keyring.wrapping import KEY_BYTES, MasterKey
 
 _BATCH = 500
 _WRAPPED = select(subject_keys.c.key_id, subject_keys.c.subject, subject_keys.c.wrapped)

@@ -12,8 +12,8 @@ from sqlalchemy.exc import IntegrityError
 
 from audit.reading import reading
 from compliance.clock import Clock
-from compliance.keystore_tables import index_keys, pseudonyms
-from compliance.wrapping import KEY_BYTES, MasterKey
+from compliance.keyring.tables import index_keys, pseudonyms
+from compliance.keyring.wrapping import KEY_BYTES, MasterKey
 
 _LOOKUP = "lookup"
 

@@ -21,9 +21,9 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from compliance.errors import BadPackage
-from compliance.keys import SigningKey
+from compliance.keyring.keys import SigningKey
 from compliance.places import ExportFile
-from compliance.readme import readme_html
+from compliance.packages.readme import readme_html
 
 MANIFEST = "manifest.json"
 SIGNATURE = "manifest.sig"

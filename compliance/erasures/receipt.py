@@ -12,7 +12,7 @@ from typing import Any
 
 from compliance.errors import BadReceipt
 from compliance.jws import BadJws, sign_compact, verify_compact
-from compliance.keys import SigningKey
+from compliance.keyring.keys import SigningKey
 
 TYPE = "fl-erasure+jwt"
 

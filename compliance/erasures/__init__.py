@@ -1,0 +1,1 @@
+"""Erasure, place by place, and the signed receipt of what is gone, what stays and why (Art. 17)."""

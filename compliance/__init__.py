@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from compliance.requests.cases import Case, RequestType, Status
-from compliance.requests.desk import PrivacyDesk
 from compliance.errors import ComplianceError, NotNow, SubjectErasing
 from compliance.gdpr import GDPRCompliantFL
 from compliance.keyring.keys import KeyState, SigningUse
 from compliance.keyring.keystore import KeyStore
+from compliance.keyring.sealing import SubjectSealer
 from compliance.parts import DeskParts, Disclosure
 from compliance.places import ErasedCount, ExportFile, Place
-from compliance.keyring.sealing import SubjectSealer
+from compliance.requests.cases import Case, RequestType, Status
+from compliance.requests.desk import PrivacyDesk
 
 __all__ = [
     "Case",

@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from audit.draft import Personal
-from compliance.requests.cases import Case, RequestType, Status
 from compliance.clock import Clock
-from compliance.requests.desk import PrivacyDesk
 from compliance.errors import UnknownClient
 from compliance.journal import DESK
+from compliance.requests.cases import Case, RequestType, Status
+from compliance.requests.desk import PrivacyDesk
 
 
 class ClientRecords(Protocol):

@@ -16,10 +16,10 @@ from audit.errors import KeyDestroyed
 from audit.events import Retention
 from audit.reading import reading
 from audit.store import read_entries, seqs_of_keys
-from compliance.keyring.keystore import KeyStore
-from compliance.places import ErasedCount, ExportFile
 from compliance.erasures.receipt import KeptLine
+from compliance.keyring.keystore import KeyStore
 from compliance.keyring.sealing import SubjectSealer
+from compliance.places import ErasedCount, ExportFile
 
 _WHY_KEPT = "Art. 17(3)(b) and (e): security refusals and acts of staff, at least two years"
 _OPEN_MEMBERS = ("seq", "id", "time", "event_type", "action", "outcome")

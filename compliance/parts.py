@@ -12,8 +12,8 @@ from sqlalchemy import Engine
 from compliance.clock import Clock
 from compliance.journal import Journal
 from compliance.keyring.keystore import KeyStore
-from compliance.places import Place
 from compliance.keyring.sealing import SubjectSealer
+from compliance.places import Place
 
 PACKAGE_LIFETIME = timedelta(days=7)
 

@@ -51,9 +51,56 @@ privacy_requests = Table(
         index=True,
         info=_accountable("identifier", "whose request it is"),
     ),
+    Column(
+        "reference",
+        _JSON,
+        nullable=True,
+        info=_accountable("identifier", "a silo's opaque name of its patient, sealed under the silo's key"),
+    ),
+    Column(
+        "reference_index",
+        String(64),
+        nullable=True,
+        info=_accountable("identifier", "keyed index of the reference: finds the same person's requests"),
+    ),
     Column("version", Integer, nullable=False, info=impersonal("counts moves: each is a compare-and-set")),
     Column("received_at", UtcDateTime, nullable=False, info=impersonal("when the month of Art. 12(3) began")),
     Column("due_at", UtcDateTime, nullable=False, info=impersonal("when the answer is due")),
+    Column("extended_at", UtcDateTime, nullable=True, info=impersonal("when the answer got two months more")),
+    Column(
+        "extension_reason",
+        _JSON,
+        nullable=True,
+        info=_accountable("access", "why, and the notice given to the person, sealed (Art. 12(3))"),
+    ),
+    Column(
+        "paused_at", UtcDateTime, nullable=True, info=impersonal("since when a proof of identity is owed")
+    ),
+    Column(
+        "paused_s", BigInteger, nullable=False, default=0, info=impersonal("how long the clock stood still")
+    ),
+    Column(
+        "owner", _JSON, nullable=True, info=_accountable("access", "who of the staff has it in hand, sealed")
+    ),
+    Column("owned_at", UtcDateTime, nullable=True, info=impersonal("since when it is in hand")),
+    Column("alarms", _JSON, nullable=True, info=impersonal("which alarms of its clock were raised")),
+    Column("refusal", String(32), nullable=True, info=impersonal("the code of why it was refused")),
+    Column("exemption", String(1), nullable=True, info=impersonal("the letter of Art. 17(3), if exempt")),
+    Column(
+        "duplicate_of", Uuid(as_uuid=False), nullable=True, info=impersonal("the earlier request like it")
+    ),
+    Column(
+        "first_approval",
+        _JSON,
+        nullable=True,
+        info=_accountable("access", "who approved it first, where two must, sealed under their key"),
+    ),
+    Column(
+        "correction",
+        _JSON,
+        nullable=True,
+        info=_accountable("access", "what is to be put right, sealed (Art. 16)"),
+    ),
     Column(
         "requested_by",
         _JSON,
@@ -65,6 +112,18 @@ privacy_requests = Table(
         _JSON,
         nullable=True,
         info=_accountable("access", "why it was refused, extended or held, sealed (Art. 12(4))"),
+    ),
+    Column(
+        "statement",
+        Text,
+        nullable=True,
+        info=_accountable("access", "the signed answer where nobody can be identified (Art. 11)"),
+    ),
+    Column(
+        "commitment_key",
+        _JSON,
+        nullable=True,
+        info=_accountable("access", "opens the receipt's commitment, sealed until it is handed over"),
     ),
     Column("attempts", Integer, nullable=False, default=0, info=impersonal("how often it was run")),
     Column("last_error", String(64), nullable=True, info=impersonal("the code of the last failure")),
@@ -94,6 +153,23 @@ privacy_requests = Table(
     Index("ix_privacy_requests_open", "status", "due_at"),
     Index("ix_privacy_requests_unswept", "type", "status", "swept_at"),
     Index("ix_privacy_requests_packages", "package_expires_at"),
+    Index("ix_privacy_requests_reference", "reference_index"),
+)
+
+package_links = Table(
+    "package_links",
+    metadata,
+    Column("link_hash", String(64), primary_key=True, info=impersonal("SHA-256 of the link's secret part")),
+    Column(
+        "request_id",
+        Uuid(as_uuid=False),
+        nullable=False,
+        index=True,
+        info=impersonal("whose package it opens"),
+    ),
+    Column("created_at", UtcDateTime, nullable=False, info=impersonal("when it was made")),
+    Column("expires_at", UtcDateTime, nullable=False, index=True, info=impersonal("when it ends unused")),
+    Column("used_at", UtcDateTime, nullable=True, info=impersonal("when it was used: it opens once")),
 )
 
 privacy_holds = Table(
@@ -107,7 +183,19 @@ privacy_holds = Table(
         index=True,
         info=_accountable("identifier", "whose data must be kept (Art. 17(3))"),
     ),
-    Column("reason", _JSON, nullable=False, info=_accountable("access", "the legal reason, sealed")),
+    Column(
+        "matter", _JSON, nullable=False, info=_accountable("access", "the case or claim behind it, sealed")
+    ),
+    Column("scope", _JSON, nullable=False, info=impersonal("the places it covers; `*` stands for all")),
+    Column("basis", String(16), nullable=False, info=impersonal("the letter of Art. 17(3) that it rests on")),
+    Column("review_at", UtcDateTime, nullable=False, info=impersonal("when its grounds are looked at again")),
+    Column(
+        "release_asked_by",
+        _JSON,
+        nullable=True,
+        info=_accountable("access", "who asked to end it, sealed under their key: another must agree"),
+    ),
+    Column("release_asked_at", UtcDateTime, nullable=True, info=impersonal("when its end was asked for")),
     Column(
         "placed_by",
         _JSON,

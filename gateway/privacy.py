@@ -8,9 +8,9 @@ from typing import Any
 from sqlalchemy import Select, select
 
 from audit.reading import reading
-from compliance.requests.desk import PrivacyDesk
 from compliance.gdpr import GDPRCompliantFL
 from compliance.parts import DeskParts, Disclosure
+from compliance.requests.desk import PrivacyDesk
 from gateway.auth.people.place import PeoplePlace
 from gateway.places import ClientBook, ClientsPlace, UpdatesPlace
 from gateway.services import Services

@@ -17,15 +17,15 @@ from audit.entry import Draft
 from audit.events import EventType, Phase
 from audit.reading import reading
 from audit.writing import writing
-from compliance.requests.cases import Case, Status, change_case, move_details, read_case
+from compliance.erasures.receipt import ErasureReceipt, KeptLine, PlaceLine, sign
 from compliance.errors import CaseChanged, NotNow
-from compliance.keeping.holds import active_holds
 from compliance.journal import DESK
+from compliance.keeping.holds import active_holds
 from compliance.keyring.keys import SigningUse
 from compliance.log_place import LogPlace
 from compliance.parts import DeskParts
 from compliance.places import Place
-from compliance.erasures.receipt import ErasureReceipt, KeptLine, PlaceLine, sign
+from compliance.requests.cases import Case, Status, change_case, move_details, read_case
 from compliance.subjects import lock_subject, mark_erased, mark_erasing
 
 _REQUEST_KEPT = KeptLine("this request and its receipt", 1, "Art. 5(2): proof that it was answered")

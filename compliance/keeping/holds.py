@@ -69,7 +69,10 @@ class Holds:
         row = {
             "id": hold.id,
             "subject_id": subject_id,
-            "reason": self._sealed(subject_id, "reason", hold.id, reason, now),
+            "matter": self._sealed(subject_id, "reason", hold.id, reason, now),
+            "scope": ["*"],
+            "basis": "e",
+            "review_at": now,
             "placed_by": self._sealed(by.subject, "placed_by", hold.id, by.value, now),
             "placed_at": now,
         }

@@ -16,8 +16,8 @@ from audit.draft import NOBODY
 from audit.events import Retention
 from audit.reading import reading
 from compliance.clock import Clock
-from compliance.keyring.epoch_cache import EpochCache
 from compliance.errors import KeyMissing, NeverErasable, SubjectErased
+from compliance.keyring.epoch_cache import EpochCache
 from compliance.keyring.keys import (
     KeyRow,
     KeyState,
@@ -30,11 +30,11 @@ from compliance.keyring.keys import (
     period_of,
     tombstone_of,
 )
-from compliance.keyring.tables import subject_keys
 from compliance.keyring.names import Names
 from compliance.keyring.scrubbing import scrub
 from compliance.keyring.seeds import RoundSeeds
 from compliance.keyring.signing_keys import SigningKeys
+from compliance.keyring.tables import subject_keys
 from compliance.keyring.wrapping import KEY_BYTES, MasterKey
 
 _BATCH = 500

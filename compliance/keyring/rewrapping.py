@@ -12,8 +12,8 @@ from typing import Any
 from sqlalchemy import Column, Engine, Table, bindparam, inspect, select, update
 
 from audit.reading import reading
-from compliance.keyring.tables import index_keys, round_seeds, signing_keys, subject_keys
 from compliance.keyring.scrubbing import scrub
+from compliance.keyring.tables import index_keys, round_seeds, signing_keys, subject_keys
 from compliance.keyring.wrapping import MasterKey
 
 _BATCH = 500

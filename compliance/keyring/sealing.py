@@ -24,8 +24,8 @@ from audit.canonical import JsonValue
 from audit.entry import Sealed
 from audit.errors import KeyDestroyed
 from audit.events import Retention
-from compliance.keyring.epoch_cache import EpochCache
 from compliance.errors import CannotOpen
+from compliance.keyring.epoch_cache import EpochCache
 from compliance.keyring.keystore import KeyStore
 
 _NONCE_BYTES = 12

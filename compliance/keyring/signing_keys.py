@@ -15,8 +15,8 @@ from sqlalchemy.exc import IntegrityError
 
 from audit.reading import reading
 from compliance.clock import Clock
-from compliance.keyring.epoch_cache import EpochCache
 from compliance.errors import KeyMissing
+from compliance.keyring.epoch_cache import EpochCache
 from compliance.keyring.keys import KeyState, PublicKeyRow, SigningKey, SigningKeyRow, SigningUse
 from compliance.keyring.tables import signing_keys
 from compliance.keyring.wrapping import MasterKey

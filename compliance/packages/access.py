@@ -9,13 +9,13 @@ from audit.canonical import JsonValue
 from audit.entry import Draft
 from audit.events import EventType, Phase, Retention
 from audit.reading import reading
-from compliance.requests.cases import Case, Status, change_case, move_details, read_case
 from compliance.errors import CaseChanged, SubjectErased
-from compliance.packages.export import Manifest, write_package
 from compliance.journal import DESK
 from compliance.keyring.keys import SigningUse
+from compliance.packages.export import Manifest, write_package
 from compliance.parts import DeskParts, Incoming
 from compliance.places import ExportFile, Place
+from compliance.requests.cases import Case, Status, change_case, move_details, read_case
 
 
 class Accesses:

@@ -22,8 +22,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from compliance.errors import BadPackage
 from compliance.keyring.keys import SigningKey
-from compliance.places import ExportFile
 from compliance.packages.readme import readme_html
+from compliance.places import ExportFile
 
 MANIFEST = "manifest.json"
 SIGNATURE = "manifest.sig"

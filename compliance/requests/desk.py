@@ -17,7 +17,20 @@ from audit.entry import Outcome
 from audit.errors import KeyDestroyed
 from audit.events import EventType, Retention
 from audit.reading import reading
+from compliance.erasures.erasure import Erasures
+from compliance.errors import (
+    ApprovalNeedsAnother,
+    CaseChanged,
+    MoveNotAllowed,
+    NoPackage,
+    SubjectErasing,
+    UnknownSubject,
+    UnsupportedRequest,
+)
+from compliance.keeping.holds import Holds
+from compliance.log_place import LogPlace
 from compliance.packages.access import Accesses
+from compliance.parts import DeskParts, Package
 from compliance.requests.cases import (
     MOVES,
     Case,
@@ -33,19 +46,6 @@ from compliance.requests.cases import (
     unswept_erasures,
 )
 from compliance.requests.deadlines import month_after
-from compliance.erasures.erasure import Erasures
-from compliance.errors import (
-    ApprovalNeedsAnother,
-    CaseChanged,
-    MoveNotAllowed,
-    NoPackage,
-    SubjectErasing,
-    UnknownSubject,
-    UnsupportedRequest,
-)
-from compliance.keeping.holds import Holds
-from compliance.log_place import LogPlace
-from compliance.parts import DeskParts, Package
 from compliance.requests.place import RequestPlace, remove_package
 from compliance.subjects import SubjectState, state_of
 

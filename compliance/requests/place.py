@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from sqlalchemy import Engine
 
 from audit.reading import reading
-from compliance.requests.cases import Case, RequestType, change_case, list_cases
 from compliance.errors import CaseChanged
 from compliance.parts import Blobs
 from compliance.places import ErasedCount, ExportFile
+from compliance.requests.cases import Case, RequestType, change_case, list_cases
 
 NO_PACKAGE = {"package_blob": None, "package_key": None, "package_bytes": None, "package_expires_at": None}
 

@@ -7,10 +7,13 @@ from flask import Blueprint
 from gateway.api.audit import audit
 from gateway.api.authorization import authorization
 from gateway.api.clients import clients
+from gateway.api.erasures import erasures
+from gateway.api.evidence import evidence
 from gateway.api.health import health
 from gateway.api.invitations import invitations
 from gateway.api.models import models
 from gateway.api.oauth import oauth, well_known
+from gateway.api.packages import packages
 from gateway.api.privacy import privacy
 from gateway.api.round_control import round_control
 from gateway.api.rounds import rounds
@@ -22,10 +25,13 @@ BLUEPRINTS: tuple[Blueprint, ...] = (
     audit,
     authorization,
     clients,
+    erasures,
+    evidence,
     health,
     invitations,
     models,
     oauth,
+    packages,
     privacy,
     round_control,
     rounds,

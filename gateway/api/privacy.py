@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime
 from hashlib import sha256
 from typing import Literal
@@ -14,12 +13,10 @@ from pydantic.dataclasses import dataclass
 from sqlalchemy.exc import IntegrityError
 
 from audit.draft import Personal
+from compliance.errors import ComplianceError
 from compliance.requests.cases import Case, RequestType, Status
 from compliance.requests.desk import PrivacyDesk
-from compliance.errors import ComplianceError
-from compliance.evidence.release_report import release_report
 from gateway import idempotency
-from gateway.api.reports import budget_lines, version_facts
 from gateway.auth.admission import current_client
 from gateway.errors import (
     GatewayError,
@@ -29,11 +26,11 @@ from gateway.errors import (
     Unsupported,
     ValidationFailed,
 )
-from gateway.openapi import Media, operation
+from gateway.openapi import operation
 from gateway.places import ClientBook
 from gateway.privacy import privacy_desk
 from gateway.services import Services, current_services
-from gateway.wire import WIRE, answer, json_response, parse_json, read_json_body
+from gateway.wire import WIRE, answer, parse_json, read_json_body
 
 privacy = Blueprint("privacy", __name__, url_prefix="/api/v1/privacy")
 SCOPES = {RequestType.ACCESS: "privacy:export", RequestType.ERASURE: "privacy:erase"}
@@ -85,28 +82,6 @@ class MoveWish:
     version: int | None = None
 
 
-@dataclass(frozen=True, slots=True, config=WIRE)
-class BudgetLine:
-    """A lineage's privacy budget and what is spent of it; decimal strings, null where there is no claim.
-
-    `epsilon_if_cohort_known` leaves out what Poisson sampling earned.
-    """
-
-    model_id: str
-    epsilon_budget: str | None
-    epsilon_spent: str | None
-    epsilon_if_cohort_known: str | None
-    delta: str | None
-    unit: str | None
-
-
-@dataclass(frozen=True, slots=True, config=WIRE)
-class BudgetList:
-    """All lineages' budgets."""
-
-    data: list[BudgetLine]
-
-
 @privacy.post("/requests")
 @operation(
     "Open an access or erasure request; a role that may approve alone has it carried out at once",
@@ -143,43 +118,6 @@ def show_request(case_id: UUID) -> Response:
     return answer(_view(privacy_desk(current_services()).show(str(case_id))))
 
 
-@privacy.get("/requests/<uuid:case_id>/package")
-@operation(
-    "The export package of a completed access request",
-    answers={200: Media.ZIP},
-    errors=(NotFound,),
-)
-def download_package(case_id: UUID) -> Response:
-    """May be fetched for seven days; an erasure removes it."""
-    services = current_services()
-    package = privacy_desk(services).package(str(case_id))
-
-    def chunks() -> Iterator[bytes]:
-        with services.blobs.reader(package.blob_id, package.key) as blob:
-            for start in range(0, blob.size_bytes, _CHUNK):
-                yield blob.read_at(start, min(_CHUNK, blob.size_bytes - start))
-
-    headers = {
-        "Content-Length": str(package.size_bytes),
-        "Content-Disposition": f'attachment; filename="{case_id}.zip"',
-    }
-    return Response(chunks(), headers=headers, mimetype=Media.ZIP.value)
-
-
-@privacy.get("/requests/<uuid:case_id>/receipt")
-@operation(
-    "The signed receipt of a completed erasure",
-    answers={200: Media.TEXT},
-    errors=(NotFound,),
-)
-def show_receipt(case_id: UUID) -> Response:
-    """A compact JWS of type `fl-erasure+jwt`."""
-    case = privacy_desk(current_services()).show(str(case_id))
-    if case.receipt is None:
-        raise NotFound("The request has no receipt: it is not a completed erasure")
-    return Response(case.receipt, mimetype=Media.TEXT.value)
-
-
 @privacy.post("/requests/<uuid:case_id>/<transition>")
 @operation(
     "Move a request: identify, review, approve, refuse, withdraw, hold, resume, extend",
@@ -193,25 +131,6 @@ def move_request(case_id: UUID, transition: str) -> Response:
     body = read_json_body() if request.content_length else b"{}"
     wish = parse_json(MoveWish, body)
     return answer(_view(_moved(desk, str(case_id), transition, wish, actor)))
-
-
-@privacy.get("/budget")
-@operation("Every lineage's privacy budget and spend", answers={200: BudgetList})
-def show_budget() -> Response:
-    """Decimal strings; what is reserved counts as spent."""
-    lines = budget_lines(current_services())
-    return answer(BudgetList([BudgetLine(**line) for line in lines]))
-
-
-@privacy.get("/report/<version>")
-@operation(
-    "What the release of a model version claims, and on which terms",
-    answers={200: Media.JSON},
-    errors=(NotFound,),
-)
-def show_report(version: str) -> Response:
-    """Epsilon, delta, unit, mechanism, adjacency, planned count, and what is trusted for it."""
-    return json_response(release_report(version_facts(current_services(), version)))
 
 
 def _open(desk: PrivacyDesk, body: bytes, hashed: str | None, digest: bytes) -> Case:

@@ -162,11 +162,11 @@ RULES: Mapping[str, Rule] = {
     "provider.show_return": _OPEN,
     "privacy.open_request": _CASES,
     "privacy.show_request": _CASES,
-    "privacy.download_package": _token(Scope.PRIVACY_EXPORT),
-    "privacy.show_receipt": _token(Scope.PRIVACY_ERASE),
+    "packages.download_package": _token(Scope.PRIVACY_EXPORT),
+    "erasures.show_receipt": _token(Scope.PRIVACY_ERASE),
     "privacy.move_request": _token(Scope.PRIVACY_MANAGE),
-    "privacy.show_budget": _EVIDENCE,
-    "privacy.show_report": _EVIDENCE,
+    "evidence.show_budget": _EVIDENCE,
+    "evidence.show_report": _EVIDENCE,
 }
 
 

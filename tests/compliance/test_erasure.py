@@ -18,11 +18,11 @@ from audit.events import EventType, Retention
 from audit.reading import reading
 from audit.store import each_entry
 from compliance import KeyStore, Status, SubjectErasing, SubjectSealer
-from compliance.requests.cases import Case
 from compliance.erasures.erasure import erase_everywhere
+from compliance.erasures.receipt import verify
 from compliance.errors import NoPackage, SubjectErased
 from compliance.log_place import LogPlace
-from compliance.erasures.receipt import verify
+from compliance.requests.cases import Case
 from compliance.subjects import SubjectState, state_of
 
 if TYPE_CHECKING:

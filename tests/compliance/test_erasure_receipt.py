@@ -10,10 +10,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from joserfc import jws
 from joserfc.jwk import OKPKey
 
+from compliance.erasures.receipt import TYPE, ErasureReceipt, KeptLine, PlaceLine, sign, verify
 from compliance.errors import BadReceipt
 from compliance.jws import sign_compact
 from compliance.keyring.keys import SigningKey
-from compliance.erasures.receipt import TYPE, ErasureReceipt, KeptLine, PlaceLine, sign, verify
 
 KEY = SigningKey("0123456789abcdef", Ed25519PrivateKey.from_private_bytes(b"k" * 32))
 PUBLIC = KEY.private.public_key().public_bytes_raw()

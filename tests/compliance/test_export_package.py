@@ -14,8 +14,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from compliance.errors import BadPackage
-from compliance.packages.export import MANIFEST, SIGNATURE, verify_package, write_package
 from compliance.keyring.keys import SigningKey
+from compliance.packages.export import MANIFEST, SIGNATURE, verify_package, write_package
 from compliance.places import ExportFile
 
 AT = datetime(2026, 11, 24, 12, tzinfo=UTC)

@@ -21,8 +21,8 @@ from audit.reading import reading
 from compliance.errors import BadMasterKey, NeverErasable, SubjectErased
 from compliance.keyring.keys import SigningUse, SubjectKey, period_of, tombstone_of
 from compliance.keyring.keystore import KeyStore
-from compliance.keyring.tables import metadata, subject_keys
 from compliance.keyring.rewrapping import IDENTITIES
+from compliance.keyring.tables import metadata, subject_keys
 from gateway.storage.database import open_engine
 from gateway.storage.state import FileState
 

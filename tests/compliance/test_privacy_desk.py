@@ -16,7 +16,6 @@ from audit.draft import Personal
 from audit.reading import reading
 from audit.store import pending_count
 from compliance import Status, SubjectErasing
-from compliance.requests.cases import Case, Move
 from compliance.errors import (
     ApprovalNeedsAnother,
     CaseChanged,
@@ -27,8 +26,9 @@ from compliance.errors import (
     UnknownSubject,
     UnsupportedRequest,
 )
-from compliance.packages.export import verify_package
 from compliance.keyring.keys import SigningUse
+from compliance.packages.export import verify_package
+from compliance.requests.cases import Case, Move
 
 if TYPE_CHECKING:
     from conftest import House

@@ -16,8 +16,8 @@ from audit.events import EventType, Retention
 from audit.reading import reading
 from compliance.errors import BadMasterKey
 from compliance.keyring.keys import SigningUse
-from compliance.keyring.tables import subject_keys
 from compliance.keyring.rewrapping import IDENTITIES, rewrap
+from compliance.keyring.tables import subject_keys
 from compliance.keyring.wrapping import MasterKey
 from gateway.config import Config
 from gateway.errors import ConfigError

@@ -19,9 +19,9 @@ from audit.errors import KeyDestroyed
 from audit.events import EVENTS, EventType, Retention
 from audit.reading import reading
 from audit.store import each_entry
+from compliance.erasures.receipt import verify
 from compliance.keyring.keys import SigningUse
 from compliance.keyring.tables import pseudonyms
-from compliance.erasures.receipt import verify
 from compliance.tables import privacy_requests
 from gateway.rounds.freezing import freeze
 from gateway.rounds.record import open_rounds

@@ -1,4 +1,4 @@
-"""`fl-gateway privacy`: answer an access or erasure request at the console, and check what was handed out."""
+"""`fl-gateway privacy export|erase`: answer an access or erasure request at the machine itself."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ import click
 
 from audit.draft import Personal
 from compliance.requests.cases import Case, RequestType, Status
-from compliance.errors import BadPackage
-from compliance.packages.export import verify_package
 from gateway.auth.people.place import subject_of_user
 from gateway.cli.opening import open_console
 from gateway.places import ClientBook
@@ -23,12 +21,7 @@ _CONSOLE = Personal(SYSTEM, "console")
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 
 
-@click.group()
-def privacy() -> None:
-    """Data-protection requests (GDPR)."""
-
-
-@privacy.command()
+@click.command()
 @click.argument("whose", metavar="CLIENT_ID|USER_ID")
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The ZIP file."
@@ -45,7 +38,7 @@ def export(*, whose: str, output: Path, as_json: bool) -> None:
     _tell(case, {"package": str(output)}, as_json=as_json)
 
 
-@privacy.command()
+@click.command()
 @click.argument("whose", metavar="CLIENT_ID|USER_ID")
 @_AS_JSON
 def erase(*, whose: str, as_json: bool) -> None:
@@ -55,26 +48,6 @@ def erase(*, whose: str, as_json: bool) -> None:
     _tell(case, {"receipt": case.receipt}, as_json=as_json)
     if case.status is not Status.COMPLETED:
         sys.exit(1)
-
-
-@privacy.command()
-@click.argument("package", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--key", "key_hex", required=True, help="The package key of jwks.json, 64 hex digits.")
-@_AS_JSON
-def verify(*, package: Path, key_hex: str, as_json: bool) -> None:
-    """Check an export package against its signed manifest; exit 1 if it was changed."""
-    try:
-        key = bytes.fromhex(key_hex)
-    except ValueError as error:
-        raise click.UsageError("--key must be 64 hex digits") from error
-    try:
-        verify_package(package, key)
-    except BadPackage as error:
-        told = f"the package does not verify: {error}"
-        click.echo(json.dumps({"ok": False, "problem": str(error)}) if as_json else told)
-        sys.exit(1)
-    told = "the package is whole and signed by this key"
-    click.echo(json.dumps({"ok": True, "problem": None}) if as_json else told)
 
 
 def _carried_out(services: Services, kind: RequestType, whose: str) -> Case:

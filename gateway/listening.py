@@ -9,7 +9,9 @@ import stat
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 READY_PATIENCE_S = 60.0
@@ -76,20 +78,33 @@ def url_of(listening: socket.socket) -> str:
 def wait_until_ready(url: str, stop: threading.Event) -> bool:
     """Whether `/health` answers 200 before patience ends."""
     deadline = time.monotonic() + READY_PATIENCE_S
-    path = url.removeprefix("unix:") if url.startswith("unix:") else None
-    import httpx  # it takes its time to load, and only the first process waits here
-
-    transport = httpx.HTTPTransport(uds=path)
-    base_url = "http://localhost" if path else url
-    with httpx.Client(base_url=base_url, transport=transport, trust_env=False, timeout=5.0) as client:
-        while time.monotonic() < deadline and not stop.is_set():
-            try:
-                if client.get("/health").status_code == 200:
-                    return True
-            except httpx.TransportError:
-                pass
-            stop.wait(0.05)
+    while time.monotonic() < deadline and not stop.is_set():
+        if _is_healthy(url):
+            return True
+        stop.wait(0.05)
     return False
+
+
+def _is_healthy(url: str) -> bool:
+    connection = _connection(url)
+    try:
+        connection.request("GET", "/health")
+        return connection.getresponse().status == HTTPStatus.OK
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _connection(url: str) -> HTTPConnection:
+    if not url.startswith("unix:"):
+        return HTTPConnection(url.removeprefix("http://"), timeout=5.0)
+    connection = HTTPConnection("localhost")
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.settimeout(5.0)
+    with suppress(OSError):  # then the request fails
+        connection.sock.connect(url.removeprefix("unix:"))
+    return connection
 
 
 def _opened(listening: socket.socket) -> socket.socket:

@@ -39,6 +39,7 @@ class Web(BaseApplication):  # type: ignore[misc]
         """Gunicorn's own settings."""
         settings: dict[str, Any] = {
             "bind": self._bind,
+            "proc_name": "fl-gateway: web",
             "worker_class": "gthread",
             "workers": 1,
             "threads": self._config.web_threads,

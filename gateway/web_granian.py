@@ -50,6 +50,7 @@ class GranianWeb(Granian):  # type: ignore[misc, valid-type]
             "gateway",
             interface=Interfaces.WSGI,
             http=HTTPModes.http1,
+            process_name="fl-gateway: web",
             websockets=False,
             blocking_threads=config.web_threads,
             runtime_threads=_RUNTIME_THREADS,

@@ -16,17 +16,17 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import click
+from setproctitle import setproctitle
 
 from gateway.cli.opening import open_console
 from gateway.config import Config, load_config
 from gateway.listening import bind, bind_path, named, url_of, wait_until_ready
 from gateway.services import Services, open_services
 from gateway.starting import note_start, note_stop
-from gateway.supervisor import Supervisor, end_with_parent, part_command
+from gateway.supervisor import Supervisor, run_apart
 
 SERVERS = ("gunicorn", "granian")
-PARTS = ("web", "worker", "sequence", "forward")
-_PARENT = click.option("--parent-fd", type=int, hidden=True, help="End when this pipe's other end is closed.")
+Run = Callable[[Services, threading.Event], None]
 
 
 @click.command()
@@ -48,8 +48,6 @@ _PARENT = click.option("--parent-fd", type=int, hidden=True, help="End when this
     help="WSGI server; granian takes large uploads faster, and only on --socket, behind nginx.",
 )
 @click.option("--only", type=click.Choice(["web"]), help="Serve HTTP alone; run the other parts elsewhere.")
-@click.option("--fd", type=int, hidden=True, help="An inherited listening socket.")
-@_PARENT
 def serve(
     *,
     host: str,
@@ -57,18 +55,13 @@ def serve(
     path: Path | None,
     server: str,
     only: str | None,
-    fd: int | None,
-    parent_fd: int | None,
 ) -> None:
     """Run the gateway: web, worker, sequencer and forwarder in one process tree.
 
     Prints one line `ready http://…` or `ready unix:/PATH` once it answers.
     """
     _log_to_stderr()
-    _insist_on_server(server, on_socket=path is not None or fd is not None)
-    if fd is not None:
-        _serve_as_part(server, fd, parent_fd)
-        return
+    _insist_on_server(server, on_socket=path is not None)
     with named(_bound(host, port, path)) as listening:
         if only == "web":
             _serve_web(server, listening)
@@ -77,29 +70,26 @@ def serve(
 
 
 @click.command()
-@_PARENT
-def worker(*, parent_fd: int | None) -> None:
+def worker() -> None:
     """Freeze cohorts, aggregate, publish; see privacy requests through."""
     from gateway.parts.working import run_worker
 
-    _run_part("worker", run_worker, parent_fd)
+    _run_part("worker", run_worker)
 
 
 @click.command()
-@_PARENT
-def sequence(*, parent_fd: int | None) -> None:
+def sequence() -> None:
     """Order new audit entries into the log and sign checkpoints."""
     from gateway.parts.sequencing import run_sequencer
 
-    _run_part("sequencer", run_sequencer, parent_fd)
+    _run_part("sequencer", run_sequencer)
 
 
 @click.command()
 @click.option("--from", "first", type=click.IntRange(0), help="Deliver once more from this seq on, and end.")
 @click.option("--to", "last", type=click.IntRange(0), help="With --from: the last seq; default: the newest.")
 @click.option("--sink", help="With --from: to this sink alone; default: to all.")
-@_PARENT
-def forward(*, first: int | None, last: int | None, sink: str | None, parent_fd: int | None) -> None:
+def forward(*, first: int | None, last: int | None, sink: str | None) -> None:
     """Deliver the log to every SIEM sink.
 
     With --from the entries from there on are delivered once more; the sinks' own cursors stay where they are.
@@ -112,7 +102,7 @@ def forward(*, first: int | None, last: int | None, sink: str | None, parent_fd:
         return
     if last is not None or sink is not None:
         raise click.UsageError("--to and --sink say more about --from: add it")
-    _run_part("forwarder", run_forwarder, parent_fd)
+    _run_part("forwarder", run_forwarder)
 
 
 def _insist_on_server(server: str, *, on_socket: bool) -> None:
@@ -137,48 +127,54 @@ def _bound(host: str, port: int, path: Path | None) -> socket.socket:
 
 
 def _serve_all(server: str, listening: socket.socket) -> None:
-    stop = _stop_on_signals()
-    with open_console(part="serve") as services:
-        _recover_and_note(services, "all")
-        began_s = time.monotonic()
-        fd = listening.fileno()
-        commands = {
-            "web": part_command("serve --only web", "--server", server, "--fd", str(fd)),
-            **{part: part_command(part) for part in PARTS[1:]},
-        }
-        Supervisor(commands, (fd,)).run(stop, started=partial(_announce, url_of(listening), stop))
-        note_stop(services, "all", time.monotonic() - began_s)
+    from gateway.parts.forwarding import run_forwarder
+    from gateway.parts.sequencing import run_sequencer
+    from gateway.parts.working import run_worker
+
+    stop, began_s = _stop_on_signals(), time.monotonic()
+    web = _web(server)
+    parts: dict[str, Callable[[], object]] = {
+        "web": lambda: web(load_config(), listening),
+        "worker": partial(_be_part, "worker", run_worker),
+        "sequence": partial(_be_part, "sequencer", run_sequencer),
+        "forward": partial(_be_part, "forwarder", run_forwarder),
+    }
+    if status := run_apart(lambda: _note("serve", lambda services: _recover_and_note(services, "all"))):
+        sys.exit(status)
+    Supervisor(parts, partial(_announce, url_of(listening), threading.Event())).run(stop)
+    lasted_s = time.monotonic() - began_s
+    sys.exit(run_apart(lambda: _note("serve", lambda services: note_stop(services, "all", lasted_s))))
 
 
-def _serve_as_part(server: str, fd: int, parent_fd: int | None) -> None:
-    if parent_fd is not None:
-        end_with_parent(parent_fd)
-    _run_web(server, load_config(), socket.socket(fileno=fd))
+def _note(part: str, write: Callable[[Services], None]) -> None:
+    with open_console(part=part) as services:
+        write(services)
 
 
 def _serve_web(server: str, listening: socket.socket) -> None:
+    setproctitle("fl-gateway: web")
     with open_console(part="web") as services:
         _recover_and_note(services, "web")
         config = services.config
     stop, began_s, process = threading.Event(), time.monotonic(), os.getpid()
     threading.Thread(target=_announce, args=(url_of(listening), stop), daemon=True).start()
     try:
-        _run_web(server, config, listening)
+        _web(server)(config, listening)
     finally:
         if os.getpid() == process:  # what it forked ends through here too
             with closing(open_services(config, part="web")) as services:
                 note_stop(services, "web", time.monotonic() - began_s)
 
 
-def _run_web(server: str, config: Config, listening: socket.socket) -> None:
+def _web(server: str) -> Callable[[Config, socket.socket], None]:
+    """What serves HTTP on a socket until a signal ends it."""
     if server == "granian":
         from gateway.web_granian import GranianWeb
 
-        GranianWeb(config, listening).run()
-    else:
-        from gateway.web import Web
+        return lambda config, listening: GranianWeb(config, listening).run()
+    from gateway.web import Web
 
-        Web(config, f"fd://{listening.detach()}").run()
+    return lambda config, listening: Web(config, f"fd://{listening.detach()}").run()
 
 
 def _recover_and_note(services: Services, mode: str) -> None:
@@ -194,19 +190,22 @@ def _announce(url: str, stop: threading.Event) -> None:
         sys.stdout.flush()
 
 
-def _run_part(part: str, run: Callable[[Services, threading.Event], None], parent_fd: int | None) -> None:
+def _run_part(part: str, run: Run) -> None:
+    """A part as a command of its own."""
     _log_to_stderr()
     stop = _stop_on_signals()
-    if parent_fd is not None:
-        end_with_parent(parent_fd)
     with open_console(part=part) as services:
-        if parent_fd is not None:  # its parent has recovered, and says when it all starts and ends
-            run(services, stop)
-            return
         _recover_and_note(services, part)
         began_s = time.monotonic()
         run(services, stop)
         note_stop(services, part, time.monotonic() - began_s)
+
+
+def _be_part(part: str, run: Run) -> None:
+    """A part of the tree: its parent has recovered, and says when it all starts and ends."""
+    stop = _stop_on_signals()
+    with open_console(part=part) as services:
+        run(services, stop)
 
 
 def _stop_on_signals() -> threading.Event:

@@ -269,7 +269,7 @@ def test_granian_that_lost_its_first_process_ends_and_is_started_again(tmp_path:
     ):
         worker = _worker_of(gateway)
 
-        os.kill(gateway.part_pid("serve --only web"), signal.SIGKILL)
+        os.kill(gateway.part_pid("web"), signal.SIGKILL)
 
         await_that("the end of the worker", lambda: not is_alive(worker))
         await_that("another web part", lambda: _answers(gateway))
@@ -280,7 +280,7 @@ def test_gunicorn_serves_on_a_socket_too(tmp_path: Path) -> None:
     """`--socket` needs no granian; the path outlives a restart of the web part, and goes at the end."""
     path = tmp_path / "web.sock"
     with home_in(tmp_path / "home") as home, gateway_in(home, "--socket", str(path)) as gateway:
-        gateway.kill_part("serve --only web")
+        gateway.kill_part("web")
 
         await_that("the web part again", lambda: _answers(gateway))
 
@@ -335,7 +335,7 @@ def _bearer(client: httpx.Client, added: NewClient) -> dict[str, str]:
 
 def _worker_of(gateway: Gateway) -> int:
     """Granian's worker process: the child of its first one."""
-    web = gateway.part_pid("serve --only web")
+    web = gateway.part_pid("web")
     tasks = Path(f"/proc/{web}/task").glob("*/children")
     return max(int(pid) for task in tasks for pid in task.read_text().split())
 

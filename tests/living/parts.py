@@ -9,7 +9,7 @@ from living.driver import await_that
 from living.processes import Gateway
 
 COMMANDS = {
-    "web": "serve --only web",
+    "web": "web",
     "worker": "worker",
     "sequencer": "sequence",
     "forwarder": "forward",

@@ -80,7 +80,7 @@ class Gateway(Driver):
         return left
 
     def kill_part(self, part: str) -> None:
-        """SIGKILL one part (`serve --only web`, `worker`, `sequence`, `forward`) with what it started itself."""
+        """SIGKILL one part (`web`, `worker`, `sequence`, `forward`) with what it started itself."""
         _send(_tree(self.part_pid(part)), signal.SIGKILL)
 
     def freeze_part(self, part: str) -> list[int]:
@@ -96,7 +96,7 @@ class Gateway(Driver):
     def part_pid(self, part: str) -> int:
         """The process id of a part."""
         assert self._process is not None
-        children = [pid for pid in _tree(self._process.pid) if part in _command_line(pid)]
+        children = [pid for pid in _tree(self._process.pid) if f"fl-gateway: {part}" in _command_line(pid)]
         return children[0]
 
     def await_death(self, part: str) -> None:

@@ -31,7 +31,7 @@ from gateway.rounds.worker import Worker
 from gateway.services import Services
 from gateway.tables import client_updates, model_versions, privacy_ledger, rounds
 
-PARTS = ("serve --only web", "worker", "sequence", "forward")
+PARTS = ("web", "worker", "sequence", "forward")
 AT_ONCE = {"blob_grace_s": "0", "evaluate_timeout_s": "0"}  # a blob without a row is swept at the first look
 EMBEDDED, BOTH = ("embedded",), ("embedded", "production")
 

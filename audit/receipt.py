@@ -17,9 +17,11 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from audit.errors import AuditError, BadKey, BadReceipt
 
 TYPE = "fl-receipt+jwt"
+ERASURE_TYPE = "fl-erasure+jwt"
+"""An erasure's receipt, which tells of its entry in its member `log`."""
 _ALGORITHMS = ("EdDSA", "Ed25519")  # two names of one algorithm: RFC 8037, RFC 9864
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_MAX_CHARACTERS = 10_000
+_MAX_CHARACTERS = {TYPE: 10_000, ERASURE_TYPE: 1_000_000}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +73,28 @@ class ReceiptKeys:
 def parse_receipt(text: str, keys: ReceiptKeys | None) -> Receipt:
     """Read a receipt (compact JWS), and verify its signature where keys are given; raises BadReceipt."""
     parts = text.strip().split(".")
-    if len(parts) != 3 or len(text) > _MAX_CHARACTERS:
+    if len(parts) != 3 or len(parts[0]) > _MAX_CHARACTERS[TYPE] or len(text) > max(_MAX_CHARACTERS.values()):
         raise BadReceipt("a receipt is a compact JWS: three parts with dots between")
     header = _object(_decode(parts[0]), BadReceipt("the receipt's header is not JSON"))
-    if header.get("typ") != TYPE or header.get("alg") not in _ALGORITHMS or "crit" in header:
-        raise BadReceipt(f"a receipt is of typ {TYPE} and alg EdDSA")
+    typ = header.get("typ")
+    if typ not in (TYPE, ERASURE_TYPE) or header.get("alg") not in _ALGORITHMS or "crit" in header:
+        raise BadReceipt(f"a receipt is of typ {TYPE} or {ERASURE_TYPE} and alg EdDSA")
+    if len(text) > _MAX_CHARACTERS[str(typ)]:
+        raise BadReceipt("the receipt is longer than one can be")
     kid, signature = header.get("kid"), _decode(parts[2])
     if not isinstance(kid, str):
         raise BadReceipt("the receipt names no key")
     if keys:
         keys.verify(kid, signature, f"{parts[0]}.{parts[1]}".encode())
-    return _receipt(_object(_decode(parts[1]), BadReceipt("the receipt's payload is not JSON")), kid)
+    payload = _object(_decode(parts[1]), BadReceipt("the receipt's payload is not JSON"))
+    return _receipt(_promise_of(payload) if typ == ERASURE_TYPE else payload, kid)
+
+
+def _promise_of(payload: Mapping[str, object]) -> Mapping[str, object]:
+    log = payload.get("log")
+    if not isinstance(log, dict):
+        raise BadReceipt("the erasure receipt's log is missing")
+    return log
 
 
 def _receipt(payload: Mapping[str, object], kid: str) -> Receipt:

@@ -133,6 +133,20 @@ def is_pending(conn: Connection, entry_id: str) -> bool:
     return conn.scalar(select(audit_pending.c.id).where(audit_pending.c.id == entry_id)) is not None
 
 
+def seqs_of_key(conn: Connection, key_id: str, *, after: int, limit: int) -> list[int]:
+    """Up to `limit` places behind `after` of entries that are sealed under a key, in order."""
+    query = select(audit_subjects.c.seq).where(
+        audit_subjects.c.key_id == key_id, audit_subjects.c.seq > after
+    )
+    return list(conn.scalars(query.order_by(audit_subjects.c.seq).limit(limit)))
+
+
+def entries_at(conn: Connection, seqs: Collection[int]) -> list[StoredEntry]:
+    """The entries at these places, in order."""
+    some = _ENTRIES.where(audit_log.c.seq.in_(sorted(seqs))).order_by(audit_log.c.seq)
+    return [_stored(row) for row in conn.execute(some)]
+
+
 def seqs_of_keys(conn: Connection, key_ids: Collection[str]) -> list[int]:
     """The places of every entry that is sealed under one of these keys, in order."""
     ids, seqs = sorted(key_ids), set[int]()

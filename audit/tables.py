@@ -41,6 +41,7 @@ audit_log = Table(
     Column("leaf_hash", LargeBinary(32), nullable=False, info=impersonal("RFC 6962 leaf hash of canonical")),
     Column("event_type", String(64), nullable=False, info=impersonal("what happened")),
     Column("time", UtcDateTime, nullable=False, info=impersonal("when it happened")),
+    Index("ix_audit_log_event_type_seq", "event_type", "seq"),
     Index("ix_audit_log_rotations", "seq", sqlite_where=_ROTATIONS, postgresql_where=_ROTATIONS),
 )
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from hashlib import sha256
 
 from sqlalchemy import Column, MetaData
 
+from audit.canonical import JsonValue, canonical
 from audit.datamap import FACTS
 
 
@@ -41,6 +43,12 @@ def describe(metadatas: Iterable[MetaData]) -> list[MappedColumn]:
 def undescribed(metadatas: Iterable[MetaData]) -> list[str]:
     """The columns, as `table.column`, that do not say what they hold."""
     return [f"{table}.{column.name}" for table, column in _columns(metadatas) if not _is_described(column)]
+
+
+def digest(metadatas: Iterable[MetaData]) -> str:
+    """Hex SHA-256 of the map: an erasure receipt names by it what was known to hold personal data."""
+    lines: list[JsonValue] = [asdict(line) for line in describe(metadatas)]
+    return sha256(canonical(lines)).hexdigest()
 
 
 def _columns(metadatas: Iterable[MetaData]) -> Iterator[tuple[str, Column[object]]]:

@@ -63,6 +63,16 @@ class CannotOpen(ComplianceError):
     code = "CANNOT_OPEN"
 
 
+class ReasonMissing(ComplianceError):
+    """Personal fields of the log are revealed to who says why, in a few words."""
+
+    code = "REASON_MISSING"
+
+    def __init__(self, longest: int) -> None:
+        super().__init__(f"say why you must know: 1 to {longest} characters")
+        self.longest = longest
+
+
 class SeedGone(ComplianceError):
     """The noise seed of a round is not in the key store any more: the round fails, its spend stays."""
 
@@ -91,6 +101,71 @@ class UnknownHold(ComplianceError):
     def __init__(self, hold_id: str) -> None:
         super().__init__("no legal hold has this id")
         self.hold_id = hold_id
+
+
+class BadHold(ComplianceError):
+    """A legal hold needs a matter, places that there are, and a review that lies ahead."""
+
+    code = "BAD_HOLD"
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+        self.problem = problem
+
+
+class HoldEnded(ComplianceError):
+    """The hold was lifted: place a new one if its grounds stand again."""
+
+    code = "HOLD_ENDED"
+
+    def __init__(self, hold_id: str) -> None:
+        super().__init__("the hold was lifted: place a new one if its grounds stand again")
+        self.hold_id = hold_id
+
+
+class HoldChanged(ComplianceError):
+    """Somebody else changed the hold in the meantime: read it again."""
+
+    code = "HOLD_CHANGED"
+
+    def __init__(self, hold_id: str, version: int) -> None:
+        super().__init__("the hold was changed by somebody else: read it again, then repeat")
+        self.hold_id = hold_id
+        self.version = version
+
+
+class ReleaseNotAsked(ComplianceError):
+    """A hold ends by two people: one asks for it first, another agrees."""
+
+    code = "RELEASE_NOT_ASKED"
+
+    def __init__(self, hold_id: str) -> None:
+        super().__init__("nobody has asked to end this hold: ask first, then let a second person agree")
+        self.hold_id = hold_id
+
+
+class BadSchedule(ComplianceError):
+    """The schedule of retention contradicts itself, or what must be kept."""
+
+    code = "BAD_SCHEDULE"
+
+    def __init__(self, category: str, problem: str) -> None:
+        super().__init__(f"{category or 'an empty name'} {problem}")
+        self.category = category
+        self.problem = problem
+
+
+class NothingToLift(ComplianceError):
+    """The request restricts nothing: it is none that does, was not carried out, or was lifted before."""
+
+    code = "NOTHING_TO_LIFT"
+
+
+class BadCorrection(ComplianceError):
+    """A rectification names what cannot be put right, or what is not the person's."""
+
+    code = "BAD_CORRECTION"
 
 
 class UnknownClient(ComplianceError):
@@ -139,6 +214,48 @@ class MoveNotAllowed(ComplianceError):
         self.status = status
 
 
+class BadRefusal(ComplianceError):
+    """A refusal whose ground is not whole."""
+
+    code = "BAD_REFUSAL"
+
+
+class BadReceiptDay(ComplianceError):
+    """A request cannot have come in at that time."""
+
+    code = "BAD_RECEIPT_DAY"
+
+
+class BadCalendar(ComplianceError):
+    """The time zone or the holidays that the clock of requests counts by cannot be read."""
+
+    code = "BAD_CALENDAR"
+
+
+class CorrectionNeeded(ComplianceError):
+    """A rectification says what is to be put right, and no other request does."""
+
+    code = "CORRECTION_NEEDED"
+
+
+class NoStatement(ComplianceError):
+    """The request has no signed statement: it names a client or a subject, or was not carried out yet."""
+
+    code = "NO_STATEMENT"
+
+
+class NoCommitmentKey(ComplianceError):
+    """There is no key to a receipt: the request is no erasure that has ended, or the key was handed over before."""
+
+    code = "NO_COMMITMENT_KEY"
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(
+            "there is no key to hand over: the erasure has not ended, or the key was given before"
+        )
+        self.request_id = request_id
+
+
 class CaseChanged(ComplianceError):
     """Somebody else moved the request in the meantime: read it again."""
 
@@ -157,6 +274,17 @@ class NotNow(ComplianceError):
 
     def __init__(self, reason: str = "an update is in a frozen cohort: its round must end first") -> None:
         super().__init__(reason)
+
+
+class RecipientsNotTold(NotNow):
+    """A SIEM that has copies does not know of the erasure yet (Art. 19): its receipt waits, for a day at most."""
+
+    code = "RECIPIENTS_NOT_TOLD"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a SIEM was not told of the erasure yet: the receipt waits for it, for a day at most"
+        )
 
 
 class BadPackage(ComplianceError):

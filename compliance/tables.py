@@ -36,13 +36,25 @@ subjects = Table(
         info=impersonal("active, erasing or erased: locked by every writer"),
     ),
     Column("created_at", UtcDateTime, nullable=False, info=_accountable("participation", "when it was met")),
+    Column(
+        "restricted_at",
+        UtcDateTime,
+        nullable=True,
+        info=_accountable("participation", "since when its data is kept and not used (Art. 18)"),
+    ),
+    Column(
+        "objected_at",
+        UtcDateTime,
+        nullable=True,
+        info=_accountable("participation", "since when its objection stands (Art. 21)"),
+    ),
 )
 
 privacy_requests = Table(
     "privacy_requests",
     metadata,
     Column("id", Uuid(as_uuid=False), primary_key=True, info=impersonal("names the request")),
-    Column("type", String(16), nullable=False, info=impersonal("access or erasure")),
+    Column("type", String(16), nullable=False, info=impersonal("which right of Art. 15 to 21 is used")),
     Column("status", String(20), nullable=False, info=impersonal("where the request stands")),
     Column(
         "subject_id",
@@ -150,10 +162,13 @@ privacy_requests = Table(
         info=_accountable("access", "the signed erasure receipt; it names nobody"),
     ),
     Column("finished_at", UtcDateTime, nullable=True, info=impersonal("when the request was closed")),
+    Column("lifted_at", UtcDateTime, nullable=True, info=impersonal("when what it restricted was lifted")),
     Index("ix_privacy_requests_open", "status", "due_at"),
+    Index("ix_privacy_requests_due", "due_at", "id"),
     Index("ix_privacy_requests_unswept", "type", "status", "swept_at"),
     Index("ix_privacy_requests_packages", "package_expires_at"),
     Index("ix_privacy_requests_reference", "reference_index"),
+    Index("ix_privacy_requests_finished", "finished_at"),
 )
 
 package_links = Table(
@@ -183,8 +198,12 @@ privacy_holds = Table(
         index=True,
         info=_accountable("identifier", "whose data must be kept (Art. 17(3))"),
     ),
+    Column("version", Integer, nullable=False, info=impersonal("counts moves: each is a compare-and-set")),
     Column(
-        "matter", _JSON, nullable=False, info=_accountable("access", "the case or claim behind it, sealed")
+        "matter",
+        _JSON,
+        nullable=False,
+        info=_accountable("access", "the case or claim behind it, sealed") | {"export": "no"},
     ),
     Column("scope", _JSON, nullable=False, info=impersonal("the places it covers; `*` stands for all")),
     Column("basis", String(16), nullable=False, info=impersonal("the letter of Art. 17(3) that it rests on")),
@@ -203,5 +222,8 @@ privacy_holds = Table(
         info=_accountable("access", "who placed it, sealed under their key"),
     ),
     Column("placed_at", UtcDateTime, nullable=False, info=impersonal("when the hold began")),
+    Column("alarmed_at", UtcDateTime, nullable=True, info=impersonal("when its late review was told of")),
     Column("lifted_at", UtcDateTime, nullable=True, info=impersonal("when the hold ended")),
+    Index("ix_privacy_holds_review", "review_at", "id"),
+    Index("ix_privacy_holds_lifted", "lifted_at"),
 )

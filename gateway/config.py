@@ -60,6 +60,26 @@ class Config:
     cache_model_bytes: int = _setting(64 << 20, "Largest model that is kept in the cache")
     webhook_url: str = _setting("", "Where each invitation is posted to; empty: clients ask for theirs")
     webhook_secret: str = _setting("", "Key of the webhook's HMAC-SHA256 signature", secret=True)
+    notices: str = _setting(
+        "",
+        "Who is told of deadlines, budgets, lags and certificates: `smtps://HOST?from=ADDRESS&to=ADDRESS`, `smtp://…`, "
+        "`https://…`, parted by blanks; empty: nobody (docs/notices.md)",
+        secret=True,
+    )
+    notices_secret: str = _setting(
+        "", "Key of the HMAC-SHA256 signature of notices that go to a webhook", secret=True
+    )
+    notices_smtp_password: str = _setting(
+        "", "Password of the mail server's user in `FLG_NOTICES`", secret=True
+    )
+    notices_siem_lag_s: float = _setting(
+        900.0, "A SIEM sink whose next entry is older than this is told of in a notice"
+    )
+    metrics: str = _setting(
+        "loopback",
+        "Who may read `/metrics`: `loopback` (this machine), `public` (everybody), `off`, or networks, comma-separated",
+    )
+    dpo_contact: str = _setting("", "Contact of the data-protection officer, for the record of Art. 30")
     keystore_url: str = _setting(
         "sqlite:///./keys/subjects.db", "Key store, apart from the database", secret=True
     )
@@ -139,6 +159,28 @@ class Config:
     worker_interval_s: float = _setting(0.1, "Pause between two looks of the worker")
     receipt_max_delay_s: int = _setting(86_400, "Promise of a receipt: in the log within this time")
     controller: str = _setting("", "Name and contact of the controller, for answers under Art. 15")
+    timezone: str = _setting(
+        "UTC",
+        "The controller's time zone, such as `Europe/Berlin`: the terms of privacy requests count its days",
+    )
+    holidays: str = _setting(
+        "",
+        "Days without work, comma-separated (`2026-12-25`) or a file with one a line; then a term ends on a working "
+        "day; empty: every day counts",
+    )
+    backup_days: int = _setting(
+        35, "For so many days a backup may hold what an erasure made unreadable; its receipt says until when"
+    )
+    erasure_approvals: int = _setting(1, "How many people must approve an erasure: 1 or 2")
+    retention: str = _setting(
+        "",
+        "How long each kind of data is kept, such as `updates=180d; requests=730d..1825d` "
+        "(docs/holds-and-retention.md); empty: until erasure",
+    )
+    retention_apply: bool = _setting(
+        False,
+        "Whether the daily run of FLG_RETENTION removes what is over; false: it only says what would go",
+    )
     trusted_proxy: str = _setting(
         "false",
         "Whose word counts for address, scheme and client certificate: `false` (nobody's), `true` (a TLS front on "

@@ -63,6 +63,17 @@ class Unauthorized(GatewayError):
         return {"WWW-Authenticate": f'Bearer realm="fl-gateway"{said}'}
 
 
+class ProcessingRestricted(GatewayError):
+    """The person's data is kept and not used: Art. 18 or 21 forbids to take more."""
+
+    status, code, title = 403, "PROCESSING_RESTRICTED", "The person's data may not be processed now"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "A restriction or an objection stands: nothing of this person is processed until it is lifted"
+        )
+
+
 class InsufficientScope(GatewayError):
     """The token is good, but not for this."""
 
@@ -217,7 +228,7 @@ class BlobsAway(Busy, OSError):
     """The blob store does not answer, or refuses the gateway: what needs it waits.
 
     `reason` says to the operator what to mend; the answer to a client does not repeat it. `is_lasting` tells a
-    store that will never do what it was asked for.
+    store that will never do what it was asked for, or not for this key.
     """
 
     title = "The blob store does not answer: try again later"

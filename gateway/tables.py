@@ -44,6 +44,7 @@ clients = Table(
     Column("token_format", String(8), info=impersonal("opaque or jwt; null: opaque")),
     Column("redirect_uris", Json, info=impersonal("where codes of people may be sent; null: no people")),
     Column("outside_index", String(64), info=personal("identifier", "finds it by its issuer's name; HMAC")),
+    Column("extra_scopes", String(200), info=impersonal("scopes given by name, beyond the role's")),
     Column("status", String(16), nullable=False, info=impersonal("active, suspended or revoked")),
     Column("registered_at", UtcDateTime, nullable=False, info=personal("access", "since when it takes part")),
     Column("last_seen_at", UtcDateTime, info=personal("access", "whether it is still there")),
@@ -135,6 +136,7 @@ users = Table(
     Column("totp_step", BigInteger, info=personal("access", "the newest step whose code was used")),
     Column("outside_index", String(64), info=personal("identifier", "finds it by the provider's name; HMAC")),
     Column("status", String(16), nullable=False, info=impersonal("active, suspended or revoked")),
+    Column("extra_scopes", String(200), info=personal("access", "scopes given by name, beyond the role's")),
     Column("added_at", UtcDateTime, nullable=False, info=personal("access", "since when it may sign in")),
     Column("last_seen_at", UtcDateTime, info=personal("access", "when it last signed in")),
     Index("users_subject", "subject_id"),
@@ -225,6 +227,7 @@ rounds = Table(
     Column("extensions_left", Integer, info=impersonal("how often still")),
     Index("rounds_lineage_status", "model_id", "status"),
     Index("rounds_status", "status"),
+    Index("rounds_completed", "completed_at"),
 )
 
 client_updates = Table(
@@ -251,7 +254,7 @@ client_updates = Table(
     Column("receipt", Json, nullable=False, info=personal("contribution", "the signed receipt; sealed")),
     Column("entry_id", Id, nullable=False, info=personal("contribution", "its entry in the log")),
     UniqueConstraint("round_id", "client_id", name="client_updates_once"),
-    Index("client_updates_client", "client_id"),
+    Index("client_updates_client", "client_id", "round_id"),
     Index("client_updates_round_status", "round_id", "status"),
     Index("client_updates_blob", "blob_id"),
 )
@@ -280,6 +283,7 @@ invitations = Table(
     Column("delivered_at", UtcDateTime, info=personal("contribution", "when the webhook took it")),
     UniqueConstraint("round_id", "client_id", name="invitations_once"),
     Index("invitations_client", "client_id", "status"),
+    Index("invitations_history", "client_id", "round_id"),
     Index("invitations_round", "round_id", "status", "rank"),
 )
 
@@ -321,7 +325,30 @@ outbox = Table(
     Column("queue", String(64), nullable=False, info=impersonal("where it goes")),
     Column("body", Json, nullable=False, info=impersonal("a hint: round number, update id")),
     Column("created_at", UtcDateTime, nullable=False, info=impersonal("when its effect was committed")),
+    Column("about", Id, info=impersonal("the update or invitation that it tells of, a random id")),
     Index("outbox_order", "queue", "created_at"),
+    Index("outbox_about", "about"),
+)
+
+notices = Table(
+    "notices",
+    metadata,
+    Column("notice_id", Id, primary_key=True, info=impersonal("names a notice on its way to one target")),
+    Column("target", String(255), nullable=False, info=impersonal("which of FLG_NOTICES, without addresses")),
+    Column("dedupe_key", String(200), nullable=False, info=impersonal("its cause: each is told of once")),
+    Column("kind", String(32), nullable=False, info=impersonal("what it is about")),
+    Column("severity", Integer, nullable=False, info=impersonal("how soon somebody must look")),
+    Column("subject_line", String(200), nullable=False, info=impersonal("its heading; it names nobody")),
+    Column("text", Text, nullable=False, info=impersonal("what to do; it names nobody but a case")),
+    Column("status", String(16), nullable=False, info=impersonal("waiting, sent or given_up")),
+    Column("tries", Integer, nullable=False, info=impersonal("how often it was not taken")),
+    Column("problem", String(64), info=impersonal("why it was not taken the last time, a code")),
+    Column("created_at", UtcDateTime, nullable=False, info=impersonal("when its cause was committed")),
+    Column("due_at", UtcDateTime, nullable=False, info=impersonal("when it is tried next")),
+    Column("sent_at", UtcDateTime, info=impersonal("when the target took it")),
+    UniqueConstraint("target", "dedupe_key", name="notices_once"),
+    Index("notices_due", "status", "due_at"),
+    Index("notices_age", "created_at"),
 )
 
 idempotency_keys = Table(

@@ -36,7 +36,7 @@ ACCESS: Mapping[EventType, Event] = {
         Severity.LOW,
         _CREATE,
         Retention.ACCOUNTABILITY,
-        details(clear="role auth", sealed="client_id"),
+        details(clear="role auth extra_scopes?:texts", sealed="client_id"),
     ),
     EventType.CLIENT_REGISTERED: Event(
         "A participant registered a device or silo, or came with an outside issuer's token for the first time.",
@@ -60,14 +60,14 @@ ACCESS: Mapping[EventType, Event] = {
         Severity.LOW,
         _CREATE,
         Retention.ACCOUNTABILITY,
-        details(clear="role auth?", sealed="user_id"),
+        details(clear="role auth? extra_scopes?:texts", sealed="user_id"),
     ),
     EventType.USER_CHANGED: Event(
-        "A person's password, second factor, role or status was changed.",
+        "A person's password, second factor, role, scopes or status was changed.",
         Severity.LOW,
         _CHANGE,
         Retention.ACCOUNTABILITY,
-        details(clear="role changed:texts status?", sealed="user_id"),
+        details(clear="role changed:texts status? extra_scopes?:texts", sealed="user_id"),
     ),
     EventType.USER_SIGNED_IN: Event(
         "A person signed in.",

@@ -50,12 +50,12 @@ RUNNING: Mapping[EventType, Event] = {
     EventType.AUDIT_EXPORTED: _house(
         "The log was exported as a bundle.", Severity.LOW, _READ, "entries:integer format"
     ),
-    EventType.AUDIT_REVEALED: _house(
-        "Sealed fields of the log were decrypted for a reader.",
+    EventType.AUDIT_REVEALED: Event(
+        "Sealed fields of an entry were decrypted for a reader, who gave a reason.",
         Severity.MEDIUM,
         _DECRYPT,
-        "seq:integer fields:texts",
-        is_reserved=True,
+        Retention.ACCOUNTABILITY,
+        details(clear="seq:integer fields:texts", sealed="reason"),
     ),
     EventType.AUDIT_REBUILT: _house(
         "The tree was made again from the entries and compared; what differed in the derived tables was mended.",
@@ -115,6 +115,13 @@ RUNNING: Mapping[EventType, Event] = {
         Severity.LOW,
         _SEND,
         "sink count:integer refused:integer seq:integer last_seq:integer kind",
+    ),
+    EventType.NOTICE_FAILED: _house(
+        "A notice was given up: its target never took it.",
+        Severity.HIGH,
+        _SEND,
+        "notice_id kind target tries:integer reason",
+        (Outcome.FAILURE,),
     ),
     EventType.WITNESS_REFUSED: _house(
         "A witness says that this log is no continuation of what it cosigned: it was cut, forked or restored.",

@@ -8,7 +8,7 @@ from compliance.keyring.keys import KeyState, SigningUse
 from compliance.keyring.keystore import KeyStore
 from compliance.keyring.sealing import SubjectSealer
 from compliance.parts import DeskParts, Disclosure
-from compliance.places import ErasedCount, ExportFile, Place
+from compliance.places import ErasedCount, ExportFile, ExportFolder, ExportTable, Place
 from compliance.requests.cases import Case, RequestType, Status
 from compliance.requests.desk import PrivacyDesk
 
@@ -19,6 +19,8 @@ __all__ = [
     "Disclosure",
     "ErasedCount",
     "ExportFile",
+    "ExportFolder",
+    "ExportTable",
     "GDPRCompliantFL",
     "KeyState",
     "KeyStore",

@@ -11,14 +11,19 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, select, update
 
 from compliance.errors import CaseChanged, UnknownRequest
+from compliance.requests.reasons import Exemption, Refusal
 from compliance.tables import privacy_requests
 
 
 class RequestType(StrEnum):
-    """What a person can ask for in this version."""
+    """What a person can ask for, by the article that gives the right."""
 
-    ACCESS = "access"
-    ERASURE = "erasure"
+    ACCESS = "access"  # Art. 15
+    PORTABILITY = "portability"  # Art. 20
+    ERASURE = "erasure"  # Art. 17
+    RESTRICTION = "restriction"  # Art. 18
+    OBJECTION = "objection"  # Art. 21
+    RECTIFICATION = "rectification"  # Art. 16
 
 
 class Status(StrEnum):
@@ -48,16 +53,19 @@ class Move(StrEnum):
 
 
 _OPEN = frozenset({Status.RECEIVED, Status.AWAITING_IDENTITY, Status.IN_REVIEW, Status.APPROVED})
+_KNOWN = _OPEN - {Status.AWAITING_IDENTITY}
 MOVES: Mapping[Move, tuple[frozenset[Status], Status]] = {
     Move.IDENTIFY: (frozenset({Status.RECEIVED}), Status.AWAITING_IDENTITY),
     Move.REVIEW: (frozenset({Status.RECEIVED, Status.AWAITING_IDENTITY}), Status.IN_REVIEW),
     Move.APPROVE: (frozenset({Status.RECEIVED, Status.IN_REVIEW}), Status.APPROVED),
     Move.REFUSE: ((_OPEN - {Status.APPROVED}) | {Status.ON_HOLD}, Status.REFUSED),
     Move.WITHDRAW: (_OPEN | {Status.ON_HOLD}, Status.WITHDRAWN),
-    Move.HOLD: (_OPEN, Status.ON_HOLD),
+    Move.HOLD: (_KNOWN, Status.ON_HOLD),  # resting must not be a way around the proof of identity
     Move.RESUME: (frozenset({Status.ON_HOLD}), Status.IN_REVIEW),
 }
+RESTRICTING = frozenset({RequestType.RESTRICTION, RequestType.OBJECTION})
 CLOSED = frozenset({Status.COMPLETED, Status.REFUSED, Status.WITHDRAWN})
+OPEN = frozenset(Status) - CLOSED
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +81,23 @@ class Case:
     due_at: datetime
     requested_by: Mapping[str, str]
     may_approve_alone: bool
+    reference: Mapping[str, str] | None
+    reference_index: str | None
+    extended_at: datetime | None
+    extension_reason: Mapping[str, str] | None
+    paused_at: datetime | None
+    paused_s: int
+    owner: Mapping[str, str] | None
+    owned_at: datetime | None
+    alarms: tuple[str, ...]
+    refusal: Refusal | None
+    exemption: Exemption | None
+    duplicate_of: str | None
+    first_approval: Mapping[str, str] | None
+    correction: Mapping[str, str] | None
+    reason: Mapping[str, str] | None
+    statement: str | None
+    commitment_key: Mapping[str, str] | None
     attempts: int
     last_error: str | None
     intent_id: str | None
@@ -84,6 +109,7 @@ class Case:
     manifest_digest: str | None
     receipt: str | None
     finished_at: datetime | None
+    lifted_at: datetime | None
     swept_at: datetime | None
 
     def has_package(self, now: datetime) -> bool:
@@ -95,23 +121,47 @@ class Case:
         """Whether an answer is still owed."""
         return self.status not in CLOSED
 
+    @property
+    def is_by_reference(self) -> bool:
+        """Whether it is about somebody whom only the silo knows; `subject_id` is the silo's then (Art. 11)."""
+        return self.reference_index is not None
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether its carrying out has begun, so that nobody can stop it any more."""
+        return self.intent_id is not None
+
+    @property
+    def is_in_force(self) -> bool:
+        """Whether it restricts something until it is lifted (Art. 18, 21); by reference nothing is restricted here."""
+        is_done = self.status is Status.COMPLETED and not self.is_by_reference
+        return self.type in RESTRICTING and is_done and self.lifted_at is None
+
     def public(self) -> dict[str, Any]:
         """What the API shows of it."""
         return {
             "id": self.id,
             "type": self.type.value,
             "status": self.status.value,
-            "subject": {"subject_id": self.subject_id},
+            "subject": {"subject_id": self.subject_id, "is_by_reference": self.is_by_reference},
             "version": self.version,
             "received_at": _text(self.received_at),
             "due_at": _text(self.due_at),
+            "is_extended": self.extended_at is not None,
+            "is_paused": self.paused_at is not None,
+            "is_owned": self.owned_at is not None,
+            "duplicate_of": self.duplicate_of,
+            "refusal": self.refusal.value if self.refusal else None,
+            "exemption": self.exemption.value if self.exemption else None,
             "finished_at": _text(self.finished_at),
+            "lifted_at": _text(self.lifted_at),
             "attempts": self.attempts,
             "last_error": self.last_error,
             "has_package": self.package_bytes is not None,
             "package_expires_at": _text(self.package_expires_at),
             "manifest_digest": self.manifest_digest,
             "has_receipt": self.receipt is not None,
+            "has_statement": self.statement is not None,
         }
 
 
@@ -135,7 +185,7 @@ def read_case(conn: Connection, case_id: str) -> Case:
     row = conn.execute(select(privacy_requests).where(privacy_requests.c.id == case_id)).one_or_none()
     if row is None:
         raise UnknownRequest(case_id)
-    return _case(row)
+    return case_of(row)
 
 
 def list_cases(
@@ -154,7 +204,7 @@ def list_cases(
     if subject_id is not None:
         query = query.where(privacy_requests.c.subject_id == subject_id)
     ordered = query.order_by(privacy_requests.c.due_at, privacy_requests.c.id)
-    return [_case(row) for row in conn.execute(ordered)]
+    return [case_of(row) for row in conn.execute(ordered)]
 
 
 def unswept_erasures(conn: Connection, finished_before: datetime) -> list[Case]:
@@ -162,16 +212,17 @@ def unswept_erasures(conn: Connection, finished_before: datetime) -> list[Case]:
     query = select(privacy_requests).where(
         privacy_requests.c.type == RequestType.ERASURE.value,
         privacy_requests.c.status == Status.COMPLETED.value,
+        privacy_requests.c.reference_index.is_(None),  # those erase nothing here: the subject is the silo
         privacy_requests.c.swept_at.is_(None),
         privacy_requests.c.finished_at < finished_before,
     )
-    return [_case(row) for row in conn.execute(query)]
+    return [case_of(row) for row in conn.execute(query)]
 
 
 def expired_packages(conn: Connection, now: datetime) -> list[Case]:
     """Requests whose package was kept long enough."""
     return [
-        _case(row)
+        case_of(row)
         for row in conn.execute(select(privacy_requests).where(privacy_requests.c.package_expires_at <= now))
     ]
 
@@ -187,7 +238,16 @@ def change_case(conn: Connection, case: Case, **changes: Any) -> None:
         raise CaseChanged(case.id, case.version)
 
 
-def _case(row: Row[Any]) -> Case:
+def note_try(conn: Connection, case: Case, problem: str) -> None:
+    """Note a try that failed, unless somebody moved the request since; the version counts moves, and stays."""
+    statement = update(privacy_requests).where(
+        privacy_requests.c.id == case.id, privacy_requests.c.version == case.version
+    )
+    conn.execute(statement.values(attempts=privacy_requests.c.attempts + 1, last_error=problem))
+
+
+def case_of(row: Row[Any]) -> Case:
+    """The request that a row holds."""
     return Case(
         id=row.id,
         type=RequestType(row.type),
@@ -198,6 +258,23 @@ def _case(row: Row[Any]) -> Case:
         due_at=row.due_at,
         requested_by=row.requested_by,
         may_approve_alone=row.may_approve_alone,
+        reference=row.reference,
+        reference_index=row.reference_index,
+        extended_at=row.extended_at,
+        extension_reason=row.extension_reason,
+        paused_at=row.paused_at,
+        paused_s=row.paused_s,
+        owner=row.owner,
+        owned_at=row.owned_at,
+        alarms=tuple(row.alarms or ()),
+        refusal=Refusal(row.refusal) if row.refusal else None,
+        exemption=Exemption(row.exemption) if row.exemption else None,
+        duplicate_of=row.duplicate_of,
+        first_approval=row.first_approval,
+        correction=row.correction,
+        reason=row.reason,
+        statement=row.statement,
+        commitment_key=row.commitment_key,
         attempts=row.attempts,
         last_error=row.last_error,
         intent_id=row.intent_id,
@@ -209,6 +286,7 @@ def _case(row: Row[Any]) -> Case:
         manifest_digest=row.manifest_digest,
         receipt=row.receipt,
         finished_at=row.finished_at,
+        lifted_at=row.lifted_at,
         swept_at=row.swept_at,
     )
 

@@ -1,4 +1,4 @@
-"""The privacy desk: requests come in, move from state to state, and are carried out (Art. 12, 15, 17).
+"""The privacy desk: requests come in, move from state to state, and are carried out (Art. 12, 15 to 18, 20, 21).
 
 Every move is a compare-and-set and one audit entry in one transaction.
 """
@@ -6,64 +6,56 @@ Every move is a compare-and-set and one audit entry in one transaction.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from uuid import uuid4
 
 from sqlalchemy import Connection
 
+from audit.canonical import JsonValue
 from audit.draft import Personal
-from audit.entry import Outcome
-from audit.errors import KeyDestroyed
-from audit.events import EventType, Retention
 from audit.reading import reading
 from compliance.erasures.erasure import Erasures
-from compliance.errors import (
-    ApprovalNeedsAnother,
-    CaseChanged,
-    MoveNotAllowed,
-    NoPackage,
-    SubjectErasing,
-    UnknownSubject,
-    UnsupportedRequest,
-)
+from compliance.errors import CaseChanged, NoStatement, RecipientsNotTold
 from compliance.keeping.holds import Holds
 from compliance.log_place import LogPlace
 from compliance.packages.access import Accesses
-from compliance.parts import DeskParts, Package
+from compliance.packages.handing_out import Packages
+from compliance.parts import DeskParts
+from compliance.requests.alarms import raise_alarms
 from compliance.requests.cases import (
-    MOVES,
     Case,
-    Move,
     RequestType,
     Status,
-    add_case,
-    change_case,
-    expired_packages,
     list_cases,
-    move_details,
-    read_case,
+    note_try,
     unswept_erasures,
 )
-from compliance.requests.deadlines import month_after
-from compliance.requests.place import RequestPlace, remove_package
-from compliance.subjects import SubjectState, state_of
+from compliance.requests.deadlines import Calendar, days_left
+from compliance.requests.effects import Effects
+from compliance.requests.filing import Filed, file_request, supported_type
+from compliance.requests.listing import CaseFilter, page_of_cases
+from compliance.requests.moving import UNDER_WAY, Moves
+from compliance.requests.place import RequestPlace
+from compliance.requests.statements import Statements
 
 _LOOK_S = 0.02
-_UNDER_WAY = frozenset({Status.APPROVED, Status.RUNNING})
-_APPROVED = _UNDER_WAY | {Status.COMPLETED}
+_SOON = (None, RecipientsNotTold.code)
 
 
-class PrivacyDesk:
+class PrivacyDesk(Moves):
     """Takes privacy requests and sees them through."""
 
     def __init__(self, parts: DeskParts) -> None:
-        self._parts = parts
+        super().__init__(parts)
         log = LogPlace(parts.engine, parts.keystore, parts.sealer)
-        places = (*parts.places, RequestPlace(parts.engine, parts.blobs))
+        places = (*parts.places, RequestPlace(parts.engine, parts.blobs, parts.sealer))
         self._erasures = Erasures(parts, places, log)
         self._accesses = Accesses(parts, (*places, log))
-        self.holds = Holds(parts)
+        self.holds = Holds(parts, tuple(place.name for place in (*places, log)))
+        self._statements = Statements(parts)
+        self._effects = Effects(parts)
+        self.packages = Packages(parts)
 
     # Coming in
 
@@ -73,58 +65,45 @@ class PrivacyDesk:
         subject_id: str,
         *,
         requested_by: Personal,
+        received_at: datetime | None = None,
         may_approve_alone: bool = True,
+        reference: str | None = None,
+        correction: Mapping[str, JsonValue] | None = None,
         case_id: str | None = None,
         beside: Callable[[Connection], None] = lambda _conn: None,
     ) -> Case:
-        """Take a request down, with the day on which its answer is due.
+        """Take a request down, with the day on which its answer is due; one like an open one is linked to that.
 
         Args:
-            request_type: `access` or `erasure`.
-            subject_id: whose data it is about.
+            request_type: a value of `RequestType`.
+            subject_id: whose data it is about; with a `reference`, the silo's own.
             requested_by: who asks; sealed under that person's key.
+            received_at: when it reached the controller, if that was before now, as with a letter.
             may_approve_alone: whether the same person may approve it.
+            reference: the silo's opaque name of a person whom the gateway cannot identify (Art. 11).
+            correction: what a rectification puts right.
             case_id: the id it gets, a UUID; drawn if None.
             beside: writes what belongs to the same transaction.
 
         Raises:
-            UnsupportedRequest: another type.
+            UnsupportedRequest: no such type, or none that is carried out here.
             UnknownSubject: there is no such subject.
             SubjectErasing: the subject is erased, or its erasure has begun.
+            BadReceiptDay: it was received in the future, or before the GDPR applied.
+            CorrectionNeeded: a rectification without a correction, or a correction with another type.
         """
-        wanted = _supported(request_type)
-        self._check_subject(subject_id)
-        case_id, now = case_id or str(uuid4()), self._parts.now()
-        due_at = month_after(now)
-        details = {
-            "case_id": case_id,
-            "type": wanted.value,
-            "due_at": due_at.isoformat(),
-            "subject": Personal(subject_id, subject_id),
-        }
-        entry = self._parts.journal.draft(EventType.PRIVACY_REQUESTED, details=details, actor=requested_by)
-        facts = {
-            "id": case_id,
-            "type": wanted.value,
-            "status": Status.RECEIVED.value,
-            "subject_id": subject_id,
-            "version": 1,
-            "received_at": now,
-            "due_at": due_at,
-            "requested_by": self._sealed(requested_by, "requested_by", case_id, now),
-            "may_approve_alone": may_approve_alone,
-            "attempts": 0,
-        }
-        with self._parts.engine.begin() as conn:
-            add_case(conn, facts)
-            beside(conn)
-            self._parts.journal.write(conn, entry)
-        return self.show(case_id)
-
-    def show(self, case_id: str) -> Case:
-        """The request as it stands. Raises UnknownRequest."""
-        with reading(self._parts.engine) as conn:
-            return read_case(conn, case_id)
+        filed = Filed(
+            id=case_id or str(uuid4()),
+            type=supported_type(request_type, self._parts, is_by_reference=reference is not None),
+            subject_id=subject_id,
+            requested_by=requested_by,
+            received_at=received_at or self._parts.now(),
+            may_approve_alone=may_approve_alone,
+            reference=reference,
+            correction=correction,
+        )
+        file_request(self._parts, filed, beside)
+        return self.show(filed.id)
 
     def cases(
         self, *, subject_id: str | None = None, statuses: frozenset[Status] | None = None
@@ -133,61 +112,29 @@ class PrivacyDesk:
         with reading(self._parts.engine) as conn:
             return list_cases(conn, subject_id=subject_id, statuses=statuses)
 
-    # Moving
+    def page(
+        self, wanted: CaseFilter | None = None, *, limit: int = 50, offset: int = 0
+    ) -> tuple[list[Case], int]:
+        """Some of the requests that a filter lets through, those due first first, and how many there are."""
+        with reading(self._parts.engine) as conn:
+            return page_of_cases(conn, wanted or CaseFilter(), limit=limit, offset=offset)
 
-    def identify(self, case_id: str, *, by: Personal, version: int | None = None) -> Case:
-        """Ask the person to show who they are."""
-        return self._move(case_id, Move.IDENTIFY, by, version)
+    # The clock
 
-    def review(self, case_id: str, *, by: Personal, version: int | None = None) -> Case:
-        """Take the request in hand; the person is known."""
-        return self._move(case_id, Move.REVIEW, by, version)
+    @property
+    def calendar(self) -> Calendar:
+        """The days that the clock counts."""
+        return self._parts.calendar
 
-    def approve(self, case_id: str, *, by: Personal, version: int | None = None) -> Case:
-        """Let the request be carried out; approving it again changes nothing.
+    def days_left(self, case: Case) -> int | None:
+        """Local days before the day on which the answer is due; None if it was given; it rests while the clock does."""
+        if not case.is_open:
+            return None
+        return days_left(case.due_at, case.paused_at or self._parts.now(), self._parts.calendar)
 
-        Raises:
-            ApprovalNeedsAnother: the asker may not approve it alone.
-            MoveNotAllowed: it was refused, withdrawn, is on hold, or waits for proof of identity.
-        """
-        case = self.show(case_id)
-        if case.status in _APPROVED:
-            return case
-        asker = self._parts.keystore.subject_of(case.requested_by["key"])
-        if not case.may_approve_alone and asker == by.subject:
-            raise ApprovalNeedsAnother("who asked for this may not approve it: let a second person do it")
-        try:
-            return self._move(case_id, Move.APPROVE, by, version)
-        except (CaseChanged, MoveNotAllowed):
-            case = self.show(case_id)
-            if case.status in _APPROVED:  # somebody approved it at this moment
-                return case
-            raise
-
-    def refuse(self, case_id: str, *, by: Personal, reason: str, version: int | None = None) -> Case:
-        """Refuse the request; the reason is owed to the person (Art. 12(4))."""
-        return self._move(case_id, Move.REFUSE, by, version, reason=reason)
-
-    def withdraw(self, case_id: str, *, by: Personal, version: int | None = None) -> Case:
-        """End a request that the person takes back."""
-        return self._move(case_id, Move.WITHDRAW, by, version)
-
-    def hold(self, case_id: str, *, by: Personal, reason: str = "", version: int | None = None) -> Case:
-        """Let the request rest."""
-        return self._move(case_id, Move.HOLD, by, version, reason=reason)
-
-    def resume(self, case_id: str, *, by: Personal, version: int | None = None) -> Case:
-        """Take up a request that rested; it is approved again before it runs."""
-        return self._move(case_id, Move.RESUME, by, version)
-
-    def extend(self, case_id: str, *, by: Personal, reason: str, version: int | None = None) -> Case:
-        """Give the answer two months more, once (Art. 12(3)); the reason is owed to the person."""
-        case = self._at_version(case_id, version)
-        if not case.is_open or case.due_at != month_after(case.received_at):
-            raise MoveNotAllowed("be extended", case.status.value)
-        details = {**move_details(case, case.status), "transition": "extend"}
-        due_at = month_after(case.received_at, months=3)
-        return self._change(case, {"due_at": due_at}, {**details, "due_at": due_at.isoformat()}, by, reason)
+    def raise_alarms(self) -> int:
+        """Ring what is due of the clock's alarms, each once; says how many rang."""
+        return raise_alarms(self._parts)
 
     # Carrying out
 
@@ -203,14 +150,14 @@ class PrivacyDesk:
             case = self._run(case)
         except CaseChanged:
             case = self.show(case_id)
-        while case.status in _UNDER_WAY and case.last_error is None and time.monotonic() < deadline:
+        while case.status in UNDER_WAY and case.last_error in _SOON and time.monotonic() < deadline:
             time.sleep(_LOOK_S)
-            case = self.show(case_id)
+            case = self.show(case_id) if case.last_error is None else self.run(case_id)
         return case
 
     def resume_open(self) -> list[Case]:
-        """At start and now and then: carry on with every approved or running request."""
-        return [self._try(case) for case in self.cases(statuses=_UNDER_WAY)]
+        """At start and now and then: carry on with requests under way, and with those that a lifted hold frees."""
+        return [self._try(case) for case in (*self.cases(statuses=UNDER_WAY), *self._erasures.released())]
 
     def sweep(self, finished_before: datetime) -> int:
         """Look a last time at erasures that ended before the longest request time-out (RULES 18)."""
@@ -218,80 +165,29 @@ class PrivacyDesk:
             due = unswept_erasures(conn, finished_before)
         return sum(self._erasures.sweep(case) for case in due)
 
-    # Packages
+    # Answers
 
-    def package(self, case_id: str) -> Package:
-        """Where the export package lies and the key that opens it. Raises NoPackage."""
+    def statement(self, case_id: str) -> str:
+        """The signed statement of a request by reference. Raises NoStatement."""
         case = self.show(case_id)
-        is_here = case.has_package(self._parts.now())
-        if not is_here or case.package_blob is None or case.package_key is None:
-            raise NoPackage("the request has no package: it is not written yet, it expired, or it was erased")
-        try:
-            key = self._parts.sealer.blob_key(case.package_key, case.package_blob)
-        except KeyDestroyed as error:
-            raise NoPackage("the person was erased, and the package with them") from error
-        return Package(case.package_blob, key, case.package_bytes or 0)
-
-    def expire_packages(self) -> int:
-        """Remove packages whose seven days are over; says how many."""
-        with reading(self._parts.engine) as conn:
-            old = expired_packages(conn, self._parts.now())
-        return sum(remove_package(self._parts.engine, self._parts.blobs, case) for case in old)
+        if case.statement is None:
+            raise NoStatement(
+                "the request has no statement: it is no request by reference, or not carried out yet"
+            )
+        return case.statement
 
     # Inside
 
     def _run(self, case: Case) -> Case:
+        if case.is_by_reference:
+            return self._statements.run(case)
         match case.type:
             case RequestType.ERASURE:
                 return self._erasures.run(case)
-            case RequestType.ACCESS:
+            case RequestType.ACCESS | RequestType.PORTABILITY:
                 return self._accesses.run(case)
-
-    def _check_subject(self, subject_id: str) -> None:
-        with reading(self._parts.engine) as conn:
-            state = state_of(conn, subject_id)
-        if state is None:
-            raise UnknownSubject((subject_id,))
-        if state is not SubjectState.ACTIVE:
-            raise SubjectErasing((subject_id,))
-
-    def _move(self, case_id: str, move: Move, by: Personal, version: int | None, *, reason: str = "") -> Case:
-        case = self._at_version(case_id, version)
-        allowed, to = MOVES[move]
-        if case.status not in allowed:
-            raise MoveNotAllowed(move.value, case.status.value)
-        changes: dict[str, str | datetime] = {"status": to.value}
-        if to in {Status.REFUSED, Status.WITHDRAWN}:
-            changes["finished_at"] = self._parts.now()
-        details = {**move_details(case, to), "transition": move.value}
-        return self._change(case, changes, details, by, reason)
-
-    def _change(
-        self,
-        case: Case,
-        changes: dict[str, str | datetime],
-        details: dict[str, str],
-        by: Personal,
-        reason: str,
-    ) -> Case:
-        more: dict[str, dict[str, str]] = {}
-        if reason:
-            owner = Personal(case.subject_id, reason)
-            more["reason"] = self._sealed(owner, "reason", case.id, self._parts.now())
-        denied = changes.get("status") == Status.REFUSED.value
-        outcome = Outcome.DENIED if denied else Outcome.SUCCESS
-        draft = self._parts.journal.draft
-        entry = draft(EventType.PRIVACY_MOVED, details=details, actor=by, outcome=outcome)
-        with self._parts.engine.begin() as conn:
-            change_case(conn, case, **changes, **more)
-            self._parts.journal.write(conn, entry)
-        return self.show(case.id)
-
-    def _at_version(self, case_id: str, version: int | None) -> Case:
-        case = self.show(case_id)
-        if version is not None and version != case.version:
-            raise CaseChanged(case_id, version)
-        return case
+            case RequestType.RESTRICTION | RequestType.OBJECTION | RequestType.RECTIFICATION:
+                return self._effects.run(case)
 
     def _try(self, case: Case) -> Case:
         try:
@@ -301,26 +197,11 @@ class PrivacyDesk:
 
     def _note_failure(self, case_id: str, code: str) -> Case:
         case = self.show(case_id)
-        try:
-            with self._parts.engine.begin() as conn:
-                change_case(conn, case, attempts=case.attempts + 1, last_error=code[:64])
-        except CaseChanged:  # another worker is at it
-            return self.show(case_id)
+        with self._parts.engine.begin() as conn:
+            note_try(conn, case, code[:64])
         return self.show(case_id)
-
-    def _sealed(self, owner: Personal, column: str, case_id: str, now: datetime) -> dict[str, str]:
-        seal = self._parts.sealer.seal_column
-        retention = Retention.ACCOUNTABILITY
-        return seal(owner.subject, retention, "privacy_requests", column, case_id, owner.value, now)
 
 
 def _code_of(error: Exception) -> str:
     code = getattr(error, "code", None)
     return code if isinstance(code, str) else type(error).__name__
-
-
-def _supported(request_type: str) -> RequestType:
-    try:
-        return RequestType(request_type)
-    except ValueError:
-        raise UnsupportedRequest(request_type, tuple(RequestType)) from None

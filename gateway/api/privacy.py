@@ -1,97 +1,66 @@
-"""Data-protection requests and privacy evidence over HTTP: access, erasure, their proofs, and what a model spent."""
+"""Data-protection requests over HTTP: they are opened, listed, moved, and, where nobody can be identified, stated."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Callable
+from datetime import UTC, datetime
+from enum import StrEnum
 from hashlib import sha256
-from typing import Literal
+from typing import TypeVar
 from uuid import UUID, uuid4
 
 from flask import Blueprint, Response, g, request
-from pydantic import Field
-from pydantic.dataclasses import dataclass
 from sqlalchemy.exc import IntegrityError
 
 from audit.draft import Personal
-from compliance.errors import ComplianceError
+from compliance.errors import BadCorrection, ComplianceError
 from compliance.requests.cases import Case, RequestType, Status
 from compliance.requests.desk import PrivacyDesk
+from compliance.requests.listing import CaseFilter
+from compliance.requests.reasons import Refusal
 from gateway import idempotency
+from gateway.api.privacy_wire import MoveWish, PrivacyWish, RequestPage, RequestView, SubjectWish, view_of
 from gateway.auth.admission import current_client
 from gateway.errors import (
+    Conflict,
     GatewayError,
     IdempotencyKeyReused,
     InsufficientScope,
     NotFound,
-    Unsupported,
     ValidationFailed,
 )
-from gateway.openapi import operation
+from gateway.openapi import Media, operation
 from gateway.places import ClientBook
 from gateway.privacy import privacy_desk
-from gateway.services import Services, current_services
-from gateway.wire import WIRE, answer, parse_json, read_json_body
+from gateway.services import current_services
+from gateway.wire import PAGE, answer, page, page_asked, parse_json, read_json_body
 
 privacy = Blueprint("privacy", __name__, url_prefix="/api/v1/privacy")
-SCOPES = {RequestType.ACCESS: "privacy:export", RequestType.ERASURE: "privacy:erase"}
 MAY_APPROVE_ALONE = "privacy:manage"
-_CHUNK = 1 << 20
+SCOPES = {
+    RequestType.ACCESS: "privacy:export",
+    RequestType.PORTABILITY: "privacy:export",
+    RequestType.ERASURE: "privacy:erase",
+    RequestType.RESTRICTION: "privacy:manage",
+    RequestType.OBJECTION: "privacy:manage",
+    RequestType.RECTIFICATION: "privacy:manage",
+}
 _PATIENCE_S = 10.0  # the worker may have taken the request first
-
-
-@dataclass(frozen=True, slots=True, config=WIRE)
-class SubjectWish:
-    """Who the request is about: by one of its clients, or by the subject's own id."""
-
-    client_id: UUID | None = None
-    subject_id: UUID | None = None
-    reference: str | None = None
-    silo: str | None = None
-
-
-@dataclass(frozen=True, slots=True, config=WIRE)
-class PrivacyWish:
-    """The body that opens a request."""
-
-    type: Literal["access", "portability", "erasure", "restriction", "objection", "rectification"]
-    subject: SubjectWish
-
-
-@dataclass(frozen=True, slots=True, config=WIRE)
-class RequestView:
-    """A data-protection request as the API shows it."""
-
-    id: str
-    type: str
-    status: str
-    due_at: datetime
-    version: int
-    received_at: datetime
-    finished_at: datetime | None
-    attempts: int
-    last_error: str | None
-    has_package: bool
-    has_receipt: bool
-
-
-@dataclass(frozen=True, slots=True, config=WIRE)
-class MoveWish:
-    """The body of a transition."""
-
-    reason: str = Field(default="", max_length=2000)
-    version: int | None = None
+_YES_NO = {"true": True, "false": False}
+E = TypeVar("E", bound=StrEnum)
+T = TypeVar("T")
 
 
 @privacy.post("/requests")
 @operation(
-    "Open an access or erasure request; a role that may approve alone has it carried out at once",
+    "Open a data-protection request; a role that may approve alone has it carried out at once",
     body=PrivacyWish,
     answers={201: RequestView},
-    errors=(NotFound, ValidationFailed, Unsupported, IdempotencyKeyReused),
+    errors=(NotFound, Conflict, ValidationFailed, IdempotencyKeyReused),
     headers=("Idempotency-Key",),
 )
 def open_request() -> Response:
-    """Open it, and carry it out where the caller may approve."""
+    """Open it, and carry it out where the caller may approve; one like an open one waits for a person to look."""
     services, body = current_services(), read_json_body()
     hashed, digest = idempotency.key_hash("privacy/requests"), sha256(body).digest()
     desk = privacy_desk(services)
@@ -106,47 +75,85 @@ def open_request() -> Response:
         if faster is None:
             raise
         case = faster
-    if case.status is Status.RECEIVED and MAY_APPROVE_ALONE in current_client().scopes:
-        case = desk.run(desk.approve(case.id, by=_actor()).id, patience_s=_PATIENCE_S)
-    return answer(_view(case), 201, {"Location": f"/api/v1/privacy/requests/{case.id}"})
+    is_new = case.status is Status.RECEIVED and case.duplicate_of is None
+    if is_new and MAY_APPROVE_ALONE in current_client().scopes:
+        case = _carried_out(desk, desk.approve(case.id, by=_actor()))
+    return answer(view_of(desk, case), 201, {"Location": f"/api/v1/privacy/requests/{case.id}"})
+
+
+@privacy.get("/requests")
+@operation(
+    "The requests, those due first first",
+    answers={200: RequestPage},
+    errors=(NotFound, ValidationFailed),
+    numbers=PAGE,
+)
+def show_requests() -> Response:
+    """One page; `status`, `type`, `client_id`, `due_before` and, of the open ones, `owned` let through some."""
+    desk, (number, per_page) = privacy_desk(current_services()), page_asked()
+    found, total = desk.page(_filter_asked(), limit=per_page, offset=(number - 1) * per_page)
+    return page([view_of(desk, case) for case in found], total)
 
 
 @privacy.get("/requests/<uuid:case_id>")
 @operation("A request as it stands", answers={200: RequestView}, errors=(NotFound,))
 def show_request(case_id: UUID) -> Response:
     """Its state, its due day, its last error."""
-    return answer(_view(privacy_desk(current_services()).show(str(case_id))))
+    desk = privacy_desk(current_services())
+    return answer(view_of(desk, desk.show(str(case_id))))
+
+
+@privacy.get("/requests/<uuid:case_id>/statement")
+@operation(
+    "The signed answer about a person whom the gateway cannot identify",
+    answers={200: Media.TEXT},
+    errors=(NotFound,),
+)
+def show_statement(case_id: UUID) -> Response:
+    """A compact JWS of type `fl-statement+jwt`."""
+    signed = privacy_desk(current_services()).statement(str(case_id))
+    return Response(signed, mimetype=Media.TEXT.value)
 
 
 @privacy.post("/requests/<uuid:case_id>/<transition>")
 @operation(
-    "Move a request: identify, review, approve, refuse, withdraw, hold, resume, extend",
+    "Move a request: take, identify, review, approve, refuse, withdraw, hold, resume, extend",
     body=MoveWish,
     answers={200: RequestView},
-    errors=(NotFound, ValidationFailed),
+    errors=(NotFound, Conflict, ValidationFailed),
 )
 def move_request(case_id: UUID, transition: str) -> Response:
-    """`approve` has the request carried out."""
+    """`approve` has the request carried out, once enough people have approved it."""
     desk, actor = privacy_desk(current_services()), _actor()
-    body = read_json_body() if request.content_length else b"{}"
-    wish = parse_json(MoveWish, body)
-    return answer(_view(_moved(desk, str(case_id), transition, wish, actor)))
+    has_body = request.content_length or "Transfer-Encoding" in request.headers
+    wish = parse_json(MoveWish, read_json_body() if has_body else b"{}")
+    return answer(view_of(desk, _moved(desk, str(case_id), transition, wish, actor)))
 
 
 def _open(desk: PrivacyDesk, body: bytes, hashed: str | None, digest: bytes) -> Case:
     """The case, and in its own transaction its id under the idempotency key: a repetition goes on with it."""
     wish = parse_json(PrivacyWish, body)
-    kind = _kind(wish)
-    _insist_scope(SCOPES[kind])
+    _insist_scope(SCOPES[wish.type])
     case_id, staff = str(uuid4()), current_client().subject_id
     kept = idempotency.remembered(hashed, digest, {"id": case_id}, status=201, subject_id=staff)
     return desk.open(
-        kind,
-        _subject(current_services(), wish.subject),
+        wish.type,
+        _subject(wish.subject),
         requested_by=_actor(),
+        received_at=wish.received_at,
+        reference=wish.subject.reference,
+        correction=wish.correction,
         case_id=case_id,
         beside=lambda conn: idempotency.store(conn, kept),
     )
+
+
+def _carried_out(desk: PrivacyDesk, case: Case) -> Case:
+    """The request as far as it goes now; what cannot be put right was taken down all the same, and is in review."""
+    try:
+        return desk.run(case.id, patience_s=_PATIENCE_S)
+    except BadCorrection:
+        return desk.show(case.id)
 
 
 def _opened_before(desk: PrivacyDesk, hashed: str | None, digest: bytes) -> Case | None:
@@ -154,35 +161,62 @@ def _opened_before(desk: PrivacyDesk, hashed: str | None, digest: bytes) -> Case
     return None if first is None else desk.show(first.value["id"])
 
 
-def _kind(wish: PrivacyWish) -> RequestType:
-    try:
-        return RequestType(wish.type)
-    except ValueError:
-        raise Unsupported(
-            f"Requests of type {wish.type} are not carried out by this version: use access or erasure",
-            field="type",
-        ) from None
-
-
 def _insist_scope(scope: str) -> None:
     if scope not in current_client().scopes:
         raise InsufficientScope(scope=scope)
 
 
-def _subject(services: Services, wish: SubjectWish) -> str:
-    if wish.client_id is not None:
-        found = ClientBook(services).subject_of(str(wish.client_id))
-        if found is None:
-            raise NotFound("There is no such client, or it was erased")
-        return found
-    if wish.subject_id is not None:
+def _subject(wish: SubjectWish) -> str:
+    """The subject that is named in one way; with a reference, the silo's own."""
+    named = {
+        name for name in ("client_id", "subject_id", "reference", "silo") if getattr(wish, name) is not None
+    }
+    if named == {"client_id"}:
+        return _subject_of(str(wish.client_id))
+    if named == {"subject_id"}:
         return str(wish.subject_id)
-    if wish.reference is not None:
-        raise Unsupported(
-            "Subjects named by a silo's reference are not carried out by this version: use client_id",
-            field="subject.reference",
-        )
-    raise ValidationFailed([{"pointer": "/subject", "detail": "name a client_id or a subject_id"}])
+    if named == {"reference", "silo"}:
+        return _subject_of(str(wish.silo))
+    detail = "name a client_id, or a subject_id, or a reference with its silo"
+    raise ValidationFailed([{"pointer": "/subject", "detail": detail}])
+
+
+def _subject_of(client_id: str) -> str:
+    found = ClientBook(current_services()).subject_of(client_id)
+    if found is None:
+        raise NotFound("There is no such client, or it was erased")
+    return found
+
+
+def _filter_asked() -> CaseFilter:
+    client_id = _read(request.args.get("client_id"), "client_id", UUID)
+    return CaseFilter(
+        status=_asked("status", Status),
+        type=_asked("type", RequestType),
+        subject_id=None if client_id is None else _subject_of(str(client_id)),
+        due_before=_read(request.args.get("due_before"), "due_before", _time),
+        is_owned=_read(request.args.get("owned"), "owned", _YES_NO.__getitem__),
+    )
+
+
+def _asked(name: str, kind: type[E]) -> E | None:
+    return _read(request.args.get(name), name, kind)
+
+
+def _read(text: str | None, name: str, reader: Callable[[str], T]) -> T | None:
+    if text is None:
+        return None
+    try:
+        return reader(text)
+    except (ValueError, KeyError, OverflowError):
+        raise ValidationFailed([{"pointer": f"?{name}", "detail": "is not one of its values"}]) from None
+
+
+def _time(text: str) -> datetime:
+    found = datetime.fromisoformat(text)
+    if found.tzinfo is None:
+        raise ValueError("a time without its offset")
+    return found.astimezone(UTC)
 
 
 def _actor() -> Personal:
@@ -192,35 +226,41 @@ def _actor() -> Personal:
 
 def _moved(desk: PrivacyDesk, case_id: str, transition: str, wish: MoveWish, by: Personal) -> Case:
     plain = {
+        "take": desk.take,
         "identify": desk.identify,
         "review": desk.review,
         "withdraw": desk.withdraw,
         "resume": desk.resume,
     }
-    reasoned = {"refuse": desk.refuse, "hold": desk.hold, "extend": desk.extend}
     if transition in plain:
         return plain[transition](case_id, by=by, version=wish.version)
-    if transition in reasoned:
-        if not wish.reason:
-            raise ValidationFailed([{"pointer": "/reason", "detail": "is needed for this transition"}])
-        return reasoned[transition](case_id, by=by, reason=wish.reason, version=wish.version)
-    if transition == "approve":
-        case = desk.approve(case_id, by=by, version=wish.version)
-        return case if case.status is Status.COMPLETED else desk.run(case.id, patience_s=_PATIENCE_S)
+    match transition:
+        case "approve":
+            case = desk.approve(case_id, by=by, version=wish.version)
+            return case if case.status is Status.COMPLETED else desk.run(case.id, patience_s=_PATIENCE_S)
+        case "refuse":
+            return _refused(desk, case_id, wish, by)
+        case "hold":
+            return desk.hold(case_id, by=by, reason=_needed(wish, "reason"), version=wish.version)
+        case "extend":
+            reason, notice = _needed(wish, "reason"), _needed(wish, "notice")
+            return desk.extend(case_id, by=by, reason=reason, notice=notice, version=wish.version)
     raise NotFound("There is no such transition")
 
 
-def _view(case: Case) -> RequestView:
-    return RequestView(
-        id=case.id,
-        type=case.type.value,
-        status=case.status.value,
-        due_at=case.due_at,
-        version=case.version,
-        received_at=case.received_at,
-        finished_at=case.finished_at,
-        attempts=case.attempts,
-        last_error=case.last_error,
-        has_package=case.package_blob is not None,
-        has_receipt=case.receipt is not None,
+def _refused(desk: PrivacyDesk, case_id: str, wish: MoveWish, by: Personal) -> Case:
+    try:
+        reason = Refusal(_needed(wish, "reason"))
+    except ValueError:
+        detail = f"is none of {', '.join(Refusal)}"
+        raise ValidationFailed([{"pointer": "/reason", "detail": detail}]) from None
+    return desk.refuse(
+        case_id, by=by, reason=reason, exemption=wish.exemption, note=wish.note, version=wish.version
     )
+
+
+def _needed(wish: MoveWish, name: str) -> str:
+    found: str = getattr(wish, name)
+    if not found.strip():
+        raise ValidationFailed([{"pointer": f"/{name}", "detail": "is needed for this transition"}])
+    return found

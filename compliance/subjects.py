@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, and_, insert, select, update
 
 from audit.draft import NOBODY
 from compliance.errors import NeverErasable, SubjectErasing, UnknownSubject
@@ -21,6 +21,17 @@ class SubjectState(StrEnum):
     ACTIVE = "active"
     ERASING = "erasing"
     ERASED = "erased"
+
+
+class Ground(StrEnum):
+    """Why a subject's data is kept and not used; each stands until it is lifted by itself."""
+
+    RESTRICTION = "restriction"
+    OBJECTION = "objection"
+
+
+_SINCE = {Ground.RESTRICTION: subjects.c.restricted_at, Ground.OBJECTION: subjects.c.objected_at}
+UNRESTRICTED = and_(*(column.is_(None) for column in _SINCE.values()))
 
 
 def new_subject(conn: Connection, subject_id: str, now: datetime) -> None:
@@ -55,12 +66,31 @@ def lock_subject(conn: Connection, subject_id: str) -> SubjectState:
     return SubjectState(state)
 
 
+def lock_subjects(conn: Connection, subject_ids: Iterable[str]) -> None:
+    """Lock subjects exclusively until the transaction ends, in one order: waits for writers that hold them."""
+    wanted = sorted(set(subject_ids))
+    query = select(subjects.c.subject_id).where(subjects.c.subject_id.in_(wanted))
+    conn.execute(query.order_by(subjects.c.subject_id).with_for_update()).all()
+
+
 def mark_erasing(conn: Connection, subject_id: str) -> None:
     """Lock the subject exclusively and mark it: waits for writers that hold it, and stops later ones."""
     if subject_id in NOBODY:
         raise NeverErasable(f"{subject_id} is no person: it cannot be erased")
     if lock_subject(conn, subject_id) is SubjectState.ACTIVE:
         _set_state(conn, subject_id, SubjectState.ERASING)
+
+
+def restrict(conn: Connection, subject_id: str, ground: Ground, now: datetime) -> None:
+    """Have the subject's data kept and not used; what restricts it already goes on. The caller has it locked."""
+    since = _SINCE[ground]
+    chosen = update(subjects).where(subjects.c.subject_id == subject_id, since.is_(None))
+    conn.execute(chosen.values({since: now}))
+
+
+def lift(conn: Connection, subject_id: str, ground: Ground) -> None:
+    """End what that ground restricts. Another ground stays. The caller has the subject locked."""
+    conn.execute(update(subjects).where(subjects.c.subject_id == subject_id).values({_SINCE[ground]: None}))
 
 
 def mark_erased(conn: Connection, subject_id: str) -> None:

@@ -1,4 +1,4 @@
-"""Carries out access requests: one encrypted, signed package of all that the places hold of a person."""
+"""Carries out access and portability requests: one encrypted, signed package of what the places hold of a person."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from audit.reading import reading
 from compliance.errors import CaseChanged, SubjectErased
 from compliance.journal import DESK
 from compliance.keyring.keys import SigningUse
-from compliance.packages.export import Manifest, write_package
+from compliance.packages.export import write_package
+from compliance.packages.manifest import Manifest
 from compliance.parts import DeskParts, Incoming
-from compliance.places import ExportFile, Place
-from compliance.requests.cases import Case, Status, change_case, move_details, read_case
+from compliance.places import ExportPart, Place
+from compliance.requests.cases import Case, RequestType, Status, change_case, move_details, read_case
+from compliance.requests.reasons import Refusal
 
 
 class Accesses:
-    """Runs access requests."""
+    """Runs access requests, and portability requests, whose package is the part to take along."""
 
     def __init__(self, parts: DeskParts, places: Sequence[Place]) -> None:
         self._parts = parts
@@ -62,15 +64,17 @@ class Accesses:
     def _write(self, case: Case, out: _Counted) -> Manifest:
         return write_package(
             out,
-            self._files(case.subject_id),
+            self._parts_of(case.subject_id),
             notice=self._parts.notice(case.subject_id),
             key=self._parts.keystore.signing_key(SigningUse.PACKAGE),
             at=self._parts.now(),
+            is_portable=case.type is RequestType.PORTABILITY,
         )
 
-    def _files(self, subject: str) -> Iterator[ExportFile]:
+    def _parts_of(self, subject: str) -> Iterator[ExportPart]:
         for place in self._places:
             yield from place.export(subject)
+        yield from self._parts.evidence(subject)
 
     def _finish(self, case: Case, manifest: Manifest, size_bytes: int) -> Case:
         now, digest = self._parts.now(), manifest.digest()
@@ -99,10 +103,11 @@ class Accesses:
 
     def _give_up(self, case: Case, problem: str) -> Case:
         ended = self._intent_ended(case, Phase.FAILED)
-        moved = self._draft(EventType.PRIVACY_MOVED, **move_details(case, Status.REFUSED))
+        ground = {"refusal": Refusal.NOT_COVERED.value}  # nothing is there that the right could reach
+        moved = self._draft(EventType.PRIVACY_MOVED, **move_details(case, Status.REFUSED), **ground)
         refused = {"status": Status.REFUSED.value, "finished_at": self._parts.now(), "last_error": problem}
         with self._parts.engine.begin() as conn:
-            change_case(conn, case, **refused)
+            change_case(conn, case, **refused, **ground)
             self._parts.worker_journal.write(conn, ended, moved)
         return self._read(case)
 

@@ -141,6 +141,10 @@ class KeyStore:
         """The random name a SIEM knows the subject by (RULES 28)."""
         return self._names.pseudonym(subject)
 
+    def known_pseudonym(self, subject: str) -> str | None:
+        """The same, where it was drawn already; nothing is drawn."""
+        return self._names.drawn(subject)
+
     def forget_pseudonym(self, subject: str) -> bool:
         """Part a subject from what a SIEM was told of it; True if there was a pseudonym."""
         gone = self._names.forget(subject)

@@ -29,7 +29,13 @@ class Names:
 
     def pseudonym(self, subject: str) -> str:
         """The subject's pseudonym, drawn and committed at the first call."""
-        return self._drawn(subject) or self._draw(subject)
+        return self.drawn(subject) or self._draw(subject)
+
+    def drawn(self, subject: str) -> str | None:
+        """The subject's pseudonym, if it has one."""
+        query = select(pseudonyms.c.pseudonym).where(pseudonyms.c.subject == subject)
+        with reading(self._engine) as conn:
+            return conn.execute(query).scalar_one_or_none()
 
     def forget(self, subject: str) -> bool:
         """Delete the subject's pseudonym; True if there was one."""
@@ -43,11 +49,6 @@ class Names:
             self._lookup = self._stored_key() or self._make_key()
         return hmac.new(self._lookup, b"flg-index" + value.encode(), sha256).hexdigest()
 
-    def _drawn(self, subject: str) -> str | None:
-        query = select(pseudonyms.c.pseudonym).where(pseudonyms.c.subject == subject)
-        with reading(self._engine) as conn:
-            return conn.execute(query).scalar_one_or_none()
-
     def _draw(self, subject: str) -> str:
         name = str(uuid4())
         row = {"subject": subject, "pseudonym": name, "created_at": self._clock()}
@@ -55,7 +56,7 @@ class Names:
             with self._engine.begin() as conn:
                 conn.execute(insert(pseudonyms).values(row))
         except IntegrityError:  # another process drew it first: both use its draw
-            drawn = self._drawn(subject)
+            drawn = self.drawn(subject)
             if drawn is None:
                 raise
             return drawn

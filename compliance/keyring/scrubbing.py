@@ -20,6 +20,14 @@ def scrub(engine: Engine, table: str) -> bool:
     return True
 
 
+def empty_write_ahead_log(engine: Engine) -> bool:
+    """Drop from disk what SQLite's write-ahead log still has of deleted rows; False where readers kept it from that.
+
+    PostgreSQL drops them at its next vacuum; what lies in them until then is sealed, and its keys are destroyed.
+    """
+    return engine.dialect.name != "sqlite" or _truncate_log(engine)
+
+
 def _truncate_log(engine: Engine) -> bool:
     return any(_checkpoint(engine) for _ in range(_TRIES))
 

@@ -45,10 +45,13 @@ class SubjectSealer:
     ) -> Sealed:
         """Encrypt a JSON value for the place that `context` names."""
         key = self._keystore.key_for(subject, retention, at)
-        nonce = os.urandom(_NONCE_BYTES)
         cipher = self._ciphers.get(key.key_id, lambda: AESGCM(derive(key.secret, b"flg-seal")))
-        ciphertext = nonce + cipher.encrypt(nonce, pad(value), context.encode())
-        return Sealed(base64.b64encode(ciphertext).decode(), key.key_id)
+        return _sealed(cipher, key.key_id, context, value)
+
+    def seal_under(self, key_id: str, context: str, value: JsonValue) -> Sealed:
+        """Encrypt under a key that is there already, also of a person who gets no new one. Raises KeyDestroyed."""
+        cipher = self._ciphers.get(key_id, lambda: AESGCM(derive(self._secret(key_id), b"flg-seal")))
+        return _sealed(cipher, key_id, context, value)
 
     def open(self, sealed: Sealed, context: str) -> JsonValue:
         """Decrypt a value that was sealed for this place.
@@ -110,6 +113,12 @@ class SubjectSealer:
         if key is None:
             raise KeyDestroyed("the key is gone: the person was erased, or the time to keep this is over")
         return key.secret
+
+
+def _sealed(cipher: AESGCM, key_id: str, context: str, value: JsonValue) -> Sealed:
+    nonce = os.urandom(_NONCE_BYTES)
+    ciphertext = nonce + cipher.encrypt(nonce, pad(value), context.encode())
+    return Sealed(base64.b64encode(ciphertext).decode(), key_id)
 
 
 def column_context(table: str, column: str, row_id: str) -> str:

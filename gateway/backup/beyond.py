@@ -45,6 +45,7 @@ _TO_DO_AGAIN = frozenset(
         EventType.MODEL_PUBLISHED,
         EventType.MODEL_PROMOTED,
         EventType.PRIVACY_REQUESTED,
+        EventType.PRIVACY_LIFTED,
         EventType.HOLD_PLACED,
         EventType.HOLD_LIFTED,
         EventType.INTAKE_STOPPED,

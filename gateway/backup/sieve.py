@@ -22,9 +22,9 @@ from audit.tables import (
     siem_cursors,
     siem_dead_letters,
 )
-from compliance.requests.place import NO_PACKAGE
+from compliance.packages.handing_out import NO_PACKAGE
 from compliance.subjects import SubjectState
-from compliance.tables import privacy_requests, subjects
+from compliance.tables import package_links, privacy_requests, subjects
 from gateway.auth.people.person import PersonStatus
 from gateway.auth.roster import ClientStatus
 from gateway.auth.tokens import TokenKind
@@ -109,6 +109,7 @@ class Sieve:
             users: made._user,
             tokens: made._token,
             privacy_requests: made._request,
+            package_links: lambda _row: None,  # one that was used since would open again
             rounds: made._round,
             model_versions: made._version,
             client_updates: made._update,

@@ -7,16 +7,22 @@ from collections.abc import Iterator
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import click
 
 from aggregation.errors import BadFormat
 from audit.reading import reading
-from gateway.api.paths import insist_version
+from compliance.erasures.progress import Progress
 from gateway.cli.opening import open_console
+from gateway.influence import versions_before
+from gateway.paths import insist_version
+from gateway.places import ClientBook
+from gateway.privacy import privacy_desk
 from gateway.rounds.lineage import ModelVersion, list_versions
 from gateway.rounds.publishing import ModelWish, add_model
 from gateway.rounds.publishing import promote as make_current
+from gateway.services import Services
 
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 
@@ -80,6 +86,45 @@ def promote(*, version: str, as_json: bool) -> None:
     with open_console() as services:
         chosen = make_current(services, insist_version(version))
     _print(chosen, as_json=as_json)
+
+
+@model.command()
+@click.option(
+    "--before-client", "client_id", type=click.UUID, help="A client, and all others of the same person."
+)
+@click.option(
+    "--before-erasure", "request_id", type=click.UUID, help="The request of an erasure that has ended."
+)
+@_AS_JSON
+def rollback(*, client_id: UUID | None, request_id: UUID | None, as_json: bool) -> None:
+    """Go back, in each model, to the last version before the first round that counted a person's update."""
+    if (client_id is None) == (request_id is None):
+        raise click.UsageError("give either --before-client or --before-erasure")
+    with open_console() as services:
+        versions = _before_client(services, client_id) if client_id else _before_erasure(services, request_id)
+        chosen = [make_current(services, version) for version in versions]
+    if as_json:
+        click.echo(json.dumps([_told(version) for version in chosen]))
+        return
+    for version in chosen:
+        _print(version, as_json=False)
+    if not chosen:
+        click.echo(
+            "nothing that is kept tells of a model that counted an update of this person: nothing was changed"
+        )
+
+
+def _before_client(services: Services, client_id: UUID) -> list[str]:
+    subject = ClientBook(services).subject_of(str(client_id))
+    if subject is None:
+        raise click.UsageError("there is no such client, or it was erased: use --before-erasure")
+    return versions_before(services, subject)
+
+
+def _before_erasure(services: Services, request_id: UUID | None) -> list[str]:
+    case = privacy_desk(services).show(str(request_id))
+    lines = Progress.read(case.before).models
+    return sorted({line.version_before for line in lines if line.version_before is not None})
 
 
 def _chunks(file: Path) -> Iterator[bytes]:

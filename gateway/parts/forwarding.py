@@ -48,14 +48,15 @@ def forwarder_of(services: Services, sink: NamedSink) -> Forwarder:
 
 
 def pseudonyms(services: Services) -> Callable[[str], str | None]:
-    """The pseudonym behind a key id; an erased person has none and is given no new one (RULES 18, 28)."""
+    """The pseudonym behind a key id; who is being erased keeps it until all were told, and gets no new one."""
     keystore = services.keystore
     known: EpochCache[str, str | None] = EpochCache(services.state.epoch)
 
     def look(key_id: str) -> str | None:
         subject = keystore.subject_of(key_id)
-        if subject is None or keystore.is_forbidden(subject):
+        if subject is None:
             return None
-        return keystore.pseudonym(subject)
+        is_going = keystore.is_forbidden(subject)
+        return keystore.known_pseudonym(subject) if is_going else keystore.pseudonym(subject)
 
     return lambda key_id: known.get(key_id, lambda: look(key_id))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
@@ -66,7 +66,10 @@ class BlobStore(Protocol):
         """How many bytes are stored."""
 
     def delete(self, blob_id: str) -> bool:
-        """Remove the blob; says whether it was there."""
+        """Remove the blob with all its versions; says whether it was there."""
+
+    def delete_many(self, blob_ids: Sequence[str]) -> int:
+        """Remove blobs; says how many were there."""
 
     def stored(self) -> Iterator[StoredBlob]:
         """Every kept blob with its size and age."""

@@ -48,7 +48,7 @@ def open_engine(
 
     Args:
         url: an SQLAlchemy URL, `sqlite:///…` or `postgresql+psycopg://…`.
-        secure_delete: overwrite deleted content with zeros (the key store's promise; SQLite only).
+        secure_delete: overwrite deleted content with zeros (what was erased leaves the file, too; SQLite only).
         part: who connects, for PostgreSQL's list of sessions.
         pool_size: connections that are kept to PostgreSQL; as many again are opened under load.
         statement_timeout_s: PostgreSQL ends a statement after this time; 0: never.

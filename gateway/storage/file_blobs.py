@@ -7,7 +7,8 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -27,6 +28,7 @@ from gateway.storage.steady_file import SteadyFile
 
 log = logging.getLogger(__name__)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_DELETES_AT_ONCE = 8
 
 
 def is_full(error: OSError) -> bool:
@@ -148,14 +150,19 @@ class FileBlobs:
 
     def delete(self, blob_id: str) -> bool:
         """Remove the blob; says whether it was there."""
-        path = self._path(blob_id)
-        try:
-            with self._found():
-                path.unlink()
-                sync_directory(path.parent)
-        except NoSuchBlob:
-            return False
-        return True
+        folder = self._unlink(blob_id)
+        if folder is not None:
+            with _told():
+                sync_directory(folder)
+        return folder is not None
+
+    def delete_many(self, blob_ids: Sequence[str]) -> int:
+        """Remove blobs, several at a time since a disk takes its time; says how many were there."""
+        with ThreadPoolExecutor(_DELETES_AT_ONCE) as pool:
+            folders = [folder for folder in pool.map(self._unlink, blob_ids) if folder is not None]
+            with _told():
+                list(pool.map(sync_directory, set(folders)))
+        return len(folders)
 
     def stored(self) -> Iterator[StoredBlob]:
         """Every kept blob, with its size and age; one that goes meanwhile is left out."""
@@ -194,6 +201,14 @@ class FileBlobs:
 
     def close(self) -> None:
         """Nothing is held open."""
+
+    def _unlink(self, blob_id: str) -> Path | None:
+        """Take its name away; the folder whose names must be made to last, or None if it had none."""
+        path = self._path(blob_id)
+        with suppress(NoSuchBlob), self._found():
+            path.unlink()
+            return path.parent
+        return None
 
     def _path(self, blob_id: str) -> Path:
         if MODEL_NAME.fullmatch(blob_id):  # a backup of S3 was restored here

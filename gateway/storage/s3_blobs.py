@@ -9,7 +9,8 @@ import re
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -39,6 +40,7 @@ _SEALED = re.compile(r"[0-9a-f]{4,64}")
 _FETCH_BYTES = 8 << 20
 _USABLE_FOR_S = 3.0
 _ALIGNED_CHUNKS = 4
+_DELETES_AT_ONCE = 8
 MODEL_TYPE = "application/octet-stream"
 
 
@@ -82,6 +84,7 @@ class S3Blobs:
     def __init__(self, s3: S3, prefix: str, encryption: dict[str, str]) -> None:
         self._s3, self._prefix, self._encryption = s3, prefix, encryption
         self._probed: tuple[float, bool] | None = None
+        self._has_versions: bool | None = None
 
     def incoming(self, blob_id: str, key: bytes | None = None) -> Incoming:
         """Start a blob; its data key belongs to it alone, so that chunk numbers serve as nonces."""
@@ -148,13 +151,24 @@ class S3Blobs:
         return int(self._s3.ask("head_object", Key=self._key(blob_id))["ContentLength"])
 
     def delete(self, blob_id: str) -> bool:
-        """Remove the blob; says whether it was there, which S3 itself does not tell."""
+        """Remove the blob with all its versions; says whether it was there, which S3 itself does not tell."""
         try:
             self.size(blob_id)
+            was_there = True
         except NoSuchBlob:
-            return False
-        self._s3.ask("delete_object", Key=self._key(blob_id))
-        return True
+            was_there = False
+        key = self._key(blob_id)
+        if self._keeps_versions():
+            for version in list(self._versions(key)):
+                self._s3.ask("delete_object", Key=key, VersionId=version)
+        elif was_there:
+            self._s3.ask("delete_object", Key=key)
+        return was_there
+
+    def delete_many(self, blob_ids: Sequence[str]) -> int:
+        """Remove blobs, several at a time; says how many were there."""
+        with ThreadPoolExecutor(_DELETES_AT_ONCE) as pool:
+            return sum(pool.map(self.delete, blob_ids))
 
     def stored(self) -> Iterator[StoredBlob]:
         """Every kept blob, a page of a thousand at a time; the age is by the server's own clock."""
@@ -210,6 +224,34 @@ class S3Blobs:
     def close(self) -> None:
         """Give the connections back."""
         self._s3.close()
+
+    def _keeps_versions(self) -> bool:
+        """Whether the bucket keeps what is deleted; one that cannot say, or may not be asked, keeps none or only ours.
+
+        What such a bucket keeps all the same is encrypted under keys that an erasure destroys.
+        """
+        if self._has_versions is None:
+            try:
+                self._has_versions = bool(self._s3.ask("get_bucket_versioning").get("Status"))
+            except BlobsAway as error:
+                if not error.is_lasting:  # an outage: who deletes tries again, and leaves no version behind
+                    raise
+                self._has_versions = False
+        return self._has_versions
+
+    def _versions(self, key: str) -> Iterator[str]:
+        """Every version of an object, and every mark that it was deleted."""
+        asked: dict[str, Any] = {"Prefix": key}
+        while True:
+            page = self._s3.ask("list_object_versions", **asked)
+            for found in (*page.get("Versions", ()), *page.get("DeleteMarkers", ())):
+                if found["Key"] == key:
+                    yield found["VersionId"]
+            if not page.get("IsTruncated"):
+                return
+            asked |= {"KeyMarker": page["NextKeyMarker"]}
+            if page.get("NextVersionIdMarker"):
+                asked |= {"VersionIdMarker": page["NextVersionIdMarker"]}
 
     def _sweep_page(self, page: dict[str, Any], older_than_s: float, now_s: float | None) -> int:
         now, swept = _server_time(page) if now_s is None else datetime.fromtimestamp(now_s, UTC), 0

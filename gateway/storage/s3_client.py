@@ -193,7 +193,11 @@ def _told(error: ClientError | BotoCoreError, setting: str) -> Exception:
     else:
         reason = _silence(error)
     log.warning("S3: %s", reason)
-    return BlobsAway(f"S3: {reason}")
+    return BlobsAway(f"S3: {reason}", is_lasting=_is_denied(error))
+
+
+def _is_denied(error: ClientError | BotoCoreError) -> bool:
+    return isinstance(error, ClientError) and _code(error)[0] == "AccessDenied"
 
 
 def _silence(error: BotoCoreError) -> str:

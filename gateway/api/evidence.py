@@ -1,12 +1,15 @@
-"""Privacy evidence over HTTP: budgets, and what a release claims."""
+"""Privacy evidence over HTTP: budgets, what a release claims with its proofs, and the record of processing."""
 
 from __future__ import annotations
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 from pydantic.dataclasses import dataclass
 
-from compliance.evidence.release_report import release_report
-from gateway.api.reports import budget_lines, version_facts
+from compliance.evidence.model_report import report_page
+from compliance.evidence.pages import content_security_policy
+from compliance.evidence.processing_record import record_page
+from gateway.api.records import record_of
+from gateway.api.reports import budget_lines, report_of
 from gateway.errors import NotFound
 from gateway.openapi import Media, operation
 from gateway.services import current_services
@@ -47,10 +50,34 @@ def show_budget() -> Response:
 
 @evidence.get("/report/<version>")
 @operation(
-    "What the release of a model version claims, and on which terms",
+    "What the release of a model version claims, on which terms, with proofs; signed; as JSON or as a page",
     answers={200: Media.JSON},
     errors=(NotFound,),
+    headers=("Accept",),
 )
 def show_report(version: str) -> Response:
-    """Epsilon, delta, unit, mechanism, adjacency, planned count, and what is trusted for it."""
-    return json_response(release_report(version_facts(current_services(), version)))
+    """Epsilon, its terms, the ledger's lines with a tlog-proof each, and a JWS of it all (`fl-report+jwt`)."""
+    report = report_of(current_services(), version)
+    return _page(report_page(report)) if _wants_page() else json_response(report)
+
+
+@evidence.get("/records")
+@operation(
+    "The record of processing activities (Art. 30), made from the data map; as JSON or as a page",
+    answers={200: Media.JSON},
+    headers=("Accept",),
+)
+def show_records() -> Response:
+    """Controller, purposes, categories, recipients, terms, measures; it names nobody but the controller."""
+    record = record_of(current_services())
+    return _page(record_page(record)) if _wants_page() else json_response(record)
+
+
+def _wants_page() -> bool:
+    media = [Media.JSON.value, Media.HTML.value]
+    return request.accept_mimetypes.best_match(media, Media.JSON.value) == Media.HTML.value
+
+
+def _page(html: str) -> Response:
+    headers = {"Content-Security-Policy": content_security_policy(), "Vary": "Accept"}
+    return Response(html, mimetype=Media.HTML.value, headers=headers)

@@ -53,7 +53,13 @@ def post(conn: Connection, queue: QueueName, body: Body, now: datetime) -> None:
 def post_all(conn: Connection, queue: QueueName, bodies: Sequence[Body], now: datetime) -> None:
     """Put many messages of one moment into the outbox, in the caller's transaction; see `post`."""
     rows = [
-        {"message_id": str(uuid4()), "queue": queue.value, "body": dict(body), "created_at": now}
+        {
+            "message_id": str(uuid4()),
+            "queue": queue.value,
+            "body": dict(body),
+            "created_at": now,
+            "about": body.get("update_id") or body.get("invitation_id"),
+        }
         for body in bodies
     ]
     if rows:

@@ -1,4 +1,4 @@
-"""The operator's webhook: each invitation is posted as signed JSON, to that one address and nowhere else.
+"""Webhooks of the operator: an invitation or a notice is posted as signed JSON, to that one address and nowhere else.
 
 The signature follows the custom of webhooks: HMAC-SHA256 over the time, a dot, and the body. Redirects are not
 followed, the machine's proxy settings do not apply, and the answer's body is not read.
@@ -12,6 +12,7 @@ import json
 import logging
 import ssl
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -24,23 +25,42 @@ TIMEOUT_S = 10.0
 _SHORTEST_SECRET = 16
 
 
+@dataclass(frozen=True, slots=True)
+class Purpose:
+    """What a webhook is for: the word for what is posted, and the settings that name it."""
+
+    cargo: str
+    url_setting: str
+    secret_setting: str
+
+
+INVITATIONS = Purpose("invitation", "FLG_WEBHOOK_URL", "FLG_WEBHOOK_SECRET")
+
+
 class Webhook:
-    """Posts to `FLG_WEBHOOK_URL`.
+    """Posts to one address, such as `FLG_WEBHOOK_URL`.
 
     Args:
         url: https, or http to this machine alone.
         secret: the key of the signature, which the receiver has too.
         clock: the time in the signature.
+        purpose: what it is for, as warnings and refusals say it.
 
     Raises:
         WebhookInvalid: the URL or the secret cannot be used.
     """
 
-    def __init__(self, url: str, secret: str, clock: Callable[[], datetime]) -> None:
-        _insist_usable(url, secret)
-        self._url, self._key, self._clock = url, secret.encode(), clock
+    def __init__(
+        self, url: str, secret: str, clock: Callable[[], datetime], purpose: Purpose = INVITATIONS
+    ) -> None:
+        _insist_usable(url, secret, purpose)
+        self._url, self._key, self._clock, self._cargo = url, secret.encode(), clock, purpose.cargo
         import httpx  # it takes its time to load, and not every gateway has a webhook
 
+        try:
+            httpx.URL(url)
+        except httpx.InvalidURL:
+            raise WebhookInvalid(f"{purpose.url_setting} cannot be read") from None
         self._client = httpx.Client(
             timeout=TIMEOUT_S, follow_redirects=False, trust_env=False, verify=ssl.create_default_context()
         )
@@ -65,11 +85,13 @@ class Webhook:
             with self._client.stream("POST", self._url, content=body, headers=headers) as answer:
                 if not answer.is_success:
                     log.warning(
-                        "the webhook answers %s: the invitation is sent again later", answer.status_code
+                        "the webhook answers %s: the %s is sent again later", answer.status_code, self._cargo
                     )
                 return answer.is_success
         except httpx.HTTPError as error:
-            log.warning("the webhook is away (%s): the invitation is sent again later", type(error).__name__)
+            log.warning(
+                "the webhook is away (%s): the %s is sent again later", type(error).__name__, self._cargo
+            )
             return False
 
     def close(self) -> None:
@@ -94,22 +116,23 @@ def open_webhook(config: Config, clock: Callable[[], datetime]) -> Webhook | Non
 def check_webhook(config: Config) -> None:
     """Raise WebhookInvalid if the settings name a webhook that cannot be used."""
     if config.webhook_url:
-        _insist_usable(config.webhook_url, config.webhook_secret)
+        _insist_usable(config.webhook_url, config.webhook_secret, INVITATIONS)
 
 
-def _insist_usable(url: str, secret: str) -> None:
+def _insist_usable(url: str, secret: str, purpose: Purpose) -> None:
     """Neither is repeated in a text: the URL may hold a token, too."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
+        (host or "").encode("idna")  # no name server can be asked for some names: told at the start
     except ValueError:
-        raise WebhookInvalid("FLG_WEBHOOK_URL cannot be read") from None
+        raise WebhookInvalid(f"{purpose.url_setting} cannot be read") from None
     if not host or parts.username or parts.password or parts.fragment:
-        raise WebhookInvalid("FLG_WEBHOOK_URL must be a URL with a host, without user and fragment")
+        raise WebhookInvalid(f"{purpose.url_setting} must be a URL with a host, without user and fragment")
     if parts.scheme != "https" and not (parts.scheme == "http" and _is_here(host)):
-        raise WebhookInvalid("FLG_WEBHOOK_URL must be https: plain http is for this machine alone")
+        raise WebhookInvalid(f"{purpose.url_setting} must be https: plain http is for this machine alone")
     if len(secret) < _SHORTEST_SECRET:
-        raise WebhookInvalid(f"FLG_WEBHOOK_SECRET must have at least {_SHORTEST_SECRET} characters")
+        raise WebhookInvalid(f"{purpose.secret_setting} must have at least {_SHORTEST_SECRET} characters")
 
 
 def _is_here(host: str) -> bool:

@@ -17,9 +17,10 @@ from flask import Flask, g, request
 from gateway.auth.issuers import IssuerAway, outside_issuers
 from gateway.auth.origin import proven
 from gateway.auth.peer import presented_certificate
+from gateway.auth.people.admission import admit_person
 from gateway.auth.rate_limits import install_rate_limits, spend
 from gateway.auth.refusals import install_refusals
-from gateway.auth.rules import Rule, install_rules, rule_in_force
+from gateway.auth.rules import Proof, Rule, install_rules, rule_in_force
 from gateway.auth.scopes import scope_text
 from gateway.auth.tokens import AuthenticatedClient, BearerToken, find, mark_seen
 from gateway.auth.transport import check_transport
@@ -127,16 +128,20 @@ def admit(rule: Rule) -> None:
     """Let the request in, or raise; sets `g.client` and makes the proven client the actor of its entries.
 
     Args:
-        rule: what its route asks of the caller; one that needs no scope looks at no token.
+        rule: what its route asks of the caller; one that needs no scope looks at no token and no session.
 
     Raises:
         Unauthorized: no good token.
         InsufficientScope: a good token without any of the scopes.
         RateLimited: too many requests of this client.
+        SignInFirst, NotYourPart: a page's rule, and nobody is signed in, or somebody without any of the scopes.
         MalformedAuthorization, InsecureTransport: the credentials came in a way that is not taken.
     """
     scopes = rule.scopes_needed()
     if not scopes:
+        return
+    if rule.proof is Proof.PERSON:
+        admit_person(rule)
         return
     token: BearerToken = _presented(scopes)
     if rule.limit:

@@ -21,7 +21,7 @@ from audit.events import EventType, Retention
 from compliance.subjects import new_subject
 from gateway.auth.proof.terms import Terms, TokenFormat, checked_terms, terms_columns
 from gateway.auth.roster import AuthMethod, ClientStatus, find_row, name_index
-from gateway.auth.scopes import API_KEY_ROLES, BUNDLES, Role
+from gateway.auth.scopes import API_KEY_ROLES, BUNDLES, Role, given_by_name, scope_text
 from gateway.auth.secrets import SecretKind, digest, new_secret
 from gateway.auth.tokens import TokenKind, end_tokens_of_client, insert_token, shut_out
 from gateway.errors import Conflict, NotFound
@@ -103,6 +103,7 @@ def add_client(
     subject_dn: str | None = None,
     token_format: str = TokenFormat.OPAQUE,
     redirect_uris: Sequence[str] = (),
+    extra: Sequence[str] = (),
 ) -> NewClient:
     """Add a client.
 
@@ -115,10 +116,13 @@ def add_client(
         subject_dn: the subject of its certificate; sealed.
         token_format: `opaque` or `jwt`.
         redirect_uris: where codes of people may be sent.
+        extra: scopes that it gets by name, beyond the bundle.
 
     Raises:
         TermsRefused, KeySetRefused, SubjectDnRefused: this does not go together, or cannot be taken.
+        ScopeRefused: a scope is not given by name, or not to this role.
     """
+    given = given_by_name(role, extra)
     terms = checked_terms(
         Terms(auth, jwks, subject_dn, TokenFormat(token_format), tuple(redirect_uris)),
     )
@@ -130,6 +134,7 @@ def add_client(
     row |= {
         "secret_hash": digest(secret) if secret else None,
         "api_key_hash": digest(api_key) if api_key else None,
+        "extra_scopes": scope_text(given) or None,
         **terms_columns(services, terms, new.client_id, new.subject_id),
     }
     entry = services.trail.draft(
@@ -139,6 +144,7 @@ def add_client(
             "client_id": Personal(new.subject_id, new.client_id),
             "role": role.value,
             "auth": terms.auth.value,
+            **({"extra_scopes": [*given]} if given else {}),
         },
     )
     with services.engine.begin() as conn:

@@ -71,6 +71,14 @@ def list_clients(services: Services, *, page: int, per_page: int) -> tuple[list[
     return [_record(services, row) for row in rows], total
 
 
+def count_seen(services: Services, since: datetime) -> int:
+    """How many clients that may come in were there since then."""
+    active = clients.c.status == ClientStatus.ACTIVE.value
+    seen = clients.c.role.in_([role.value for role in Role]) & (clients.c.last_seen_at >= since)
+    with reading(services.engine) as conn:
+        return int(conn.execute(select(func.count(clients.c.last_seen_at)).where(active, seen)).scalar_one())
+
+
 def client_record(services: Services, client_id: str) -> ClientRecord:
     """One client.
 
@@ -109,7 +117,7 @@ def public_key_of(services: Services, client_id: str) -> str | None:
 
 
 def is_client_id(text: str) -> bool:
-    """Whether the text has the form of a client id."""
+    """Whether the text has the form of an id, of a client or of an account."""
     try:
         return str(UUID(text)) == text
     except ValueError:

@@ -18,7 +18,10 @@ EXTENSION = "fl_gateway_rules"
 
 
 class Proof(StrEnum):
-    """What the sender of a request proves itself with; the first is checked at the door, the others by the view."""
+    """What the sender of a request proves itself with.
+
+    A token, and a person where scopes are named, are checked at the door; the others by the view.
+    """
 
     TOKEN = "token"  # noqa: S105 - a kind of proof
     CLIENT = "client"
@@ -58,7 +61,7 @@ class Rule:
 
     Args:
         proof: what the caller proves itself with.
-        scopes: a token with any of these may pass.
+        scopes: a token, or a person, with any of these may pass.
         owner: whose objects it shows or changes.
         limit: the class that counts its requests.
         open_by: the setting that lets everybody pass, without a token.
@@ -83,6 +86,10 @@ class RouteWithoutRule(RuntimeError):
         super().__init__(f"add a row to RULES of gateway/auth/rules.py for: {', '.join(sorted(endpoints))}")
 
 
+def _page(*scopes: Scope) -> Rule:
+    return Rule(Proof.PERSON, scopes)
+
+
 def _token(
     *scopes: Scope, owner: Owner = Owner.EVERYONE, limit: LimitClass | None = None, open_by: str | None = None
 ) -> Rule:
@@ -99,12 +106,15 @@ _PUBLISHED = _token(Scope.AUDIT_READ, open_by="tlog_public")
 _ROUNDS = _token(Scope.TRAINING_PARTICIPATE, Scope.ROUND_MANAGE, limit=LimitClass.ROUNDS)
 _OWN_UPDATE = _token(Scope.TRAINING_PARTICIPATE, owner=Owner.OWN_UPDATES)
 _CASES = _token(Scope.PRIVACY_EXPORT, Scope.PRIVACY_ERASE, Scope.PRIVACY_MANAGE)
+_HOLDS = _token(Scope.PRIVACY_HOLD)
 _EVIDENCE = _token(Scope.AUDIT_READ, Scope.PRIVACY_EXPORT)
+_DESK = _page(Scope.PRIVACY_EXPORT, Scope.PRIVACY_ERASE, Scope.PRIVACY_MANAGE)
 
 RULES: Mapping[str, Rule] = {
     "health.show_health": _OPEN,
     "health.show_ready": _OPEN,
     "health.show_openapi": _OPEN,
+    "metrics.show_metrics": _OPEN,
     "well_known.show_authorization_server": _OPEN,
     "well_known.show_protected_resource": _OPEN,
     "well_known.show_authorization_server_of": _OPEN,
@@ -152,21 +162,66 @@ RULES: Mapping[str, Rule] = {
     "audit.show_consistency": _LOG,
     "audit.download_bundle": _LOG,
     "audit_stream.show_stream": _LOG,
+    "revealing.reveal_entry": _token(Scope.AUDIT_REVEAL),
     "tlog.show_checkpoint": _PUBLISHED,
     "tlog.show_tile": _PUBLISHED,
     "console.show_home": _PERSON,
     "console.show_sign_in": _OPEN,
     "console.send_sign_in": _OPEN,
     "console.send_sign_out": _PERSON,
+    "static.show_static": _OPEN,
+    "console_rounds.show_rounds": _page(Scope.ROUND_MANAGE),
+    "console_rounds.show_round": _page(Scope.ROUND_MANAGE),
+    "console_rounds.move": _page(Scope.ROUND_MANAGE),
+    "console_clients.show_clients": _page(Scope.CLIENT_MANAGE),
+    "console_clients.show_client": _page(Scope.CLIENT_MANAGE),
+    "console_clients.move": _page(Scope.CLIENT_MANAGE),
+    "console_models.show_models": _page(Scope.ROUND_MANAGE, Scope.AUDIT_READ, Scope.PRIVACY_EXPORT),
+    "console_log.show_log": _page(Scope.AUDIT_READ),
+    "console_log.show_entry": _page(Scope.AUDIT_READ),
+    "console_log.show_proof": _page(Scope.AUDIT_READ),
+    "console_log.send_reveal": _page(Scope.AUDIT_REVEAL),
+    "console_requests.show_requests": _DESK,
+    "console_requests.show_new": _DESK,
+    "console_requests.send_new": _DESK,
+    "console_requests.show_request": _DESK,
+    "console_requests.send_reveal": _page(Scope.PRIVACY_MANAGE),
+    "console_requests.send_move": _page(Scope.PRIVACY_MANAGE),
+    "console_requests.download_package": _page(Scope.PRIVACY_EXPORT),
+    "console_requests.make_link": _page(Scope.PRIVACY_EXPORT),
+    "console_requests.download_statement": _DESK,
+    "console_requests.download_receipt": _page(Scope.PRIVACY_ERASE),
+    "console_requests.download_proof": _page(Scope.PRIVACY_ERASE),
+    "console_requests.hand_over_key": _page(Scope.PRIVACY_ERASE),
+    "console_holds.show_holds": _page(Scope.PRIVACY_HOLD),
+    "console_holds.show_new": _page(Scope.PRIVACY_HOLD),
+    "console_holds.send_new": _page(Scope.PRIVACY_HOLD),
+    "console_holds.show_hold": _page(Scope.PRIVACY_HOLD),
+    "console_holds.send_move": _page(Scope.PRIVACY_HOLD),
+    "console_health.show_health": _page(Scope.ROUND_MANAGE, Scope.AUDIT_READ),
     "provider.show_provider": _OPEN,
     "provider.show_return": _OPEN,
     "privacy.open_request": _CASES,
+    "privacy.show_requests": _CASES,
     "privacy.show_request": _CASES,
+    "privacy.show_statement": _CASES,
     "packages.download_package": _token(Scope.PRIVACY_EXPORT),
+    "packages.make_link": _token(Scope.PRIVACY_EXPORT),
+    "links.show_link": _OPEN,
+    "links.fetch_by_link": _OPEN,
     "erasures.show_receipt": _token(Scope.PRIVACY_ERASE),
+    "erasures.show_proof": _token(Scope.PRIVACY_ERASE),
+    "erasures.hand_over_key": _token(Scope.PRIVACY_ERASE),
     "privacy.move_request": _token(Scope.PRIVACY_MANAGE),
+    "restrictions.lift": _token(Scope.PRIVACY_MANAGE),
+    "holds.place_hold": _HOLDS,
+    "holds.show_holds": _HOLDS,
+    "holds.show_hold": _HOLDS,
+    "holds.review_hold": _HOLDS,
+    "holds.release_hold": _HOLDS,
     "evidence.show_budget": _EVIDENCE,
     "evidence.show_report": _EVIDENCE,
+    "evidence.show_records": _EVIDENCE,
 }
 
 

@@ -20,6 +20,7 @@ class Scope(StrEnum):
     PRIVACY_MANAGE = "privacy:manage"
     PRIVACY_HOLD = "privacy:hold"
     AUDIT_READ = "audit:read"
+    AUDIT_REVEAL = "audit:reveal"
 
 
 class Role(StrEnum):
@@ -54,6 +55,14 @@ BUNDLES: dict[Role, tuple[Scope, ...]] = {
     Role.AUDITOR: (Scope.AUDIT_READ,),
     Role.SIEM: (Scope.AUDIT_READ,),
 }
+BY_NAME: dict[Role, tuple[Scope, ...]] = {
+    Role.DPO: (Scope.AUDIT_READ, Scope.AUDIT_REVEAL),
+    Role.AUDITOR: (Scope.AUDIT_REVEAL,),
+}
+"""What is in no bundle, and given to one person or client of the role by name (RULES 27)."""
+NOT_BY_NAME = "that scope is not given by name to this role: " + "; ".join(
+    f"{role} may get {', '.join(scopes)}" for role, scopes in BY_NAME.items()
+)
 MEANINGS: dict[Scope, str] = {
     Scope.TRAINING_PARTICIPATE: "take part in training: see rounds and send updates",
     Scope.MODEL_DOWNLOAD: "download models",
@@ -66,18 +75,20 @@ MEANINGS: dict[Scope, str] = {
     Scope.PRIVACY_MANAGE: "decide on requests of people about their data",
     Scope.PRIVACY_HOLD: "place and lift legal holds",
     Scope.AUDIT_READ: "read the audit log",
+    Scope.AUDIT_REVEAL: "decrypt personal fields of the audit log, each time with a reason",
 }
 """What a scope allows, in words for the person who is asked."""
 API_KEY_ROLES = frozenset({Role.PARTICIPANT, Role.EDGE, Role.OPERATOR})
 API_KEY_SCOPES = (Scope.CLIENT_REGISTER,)
 
 
-def granted(role: Role, wished: str | None) -> tuple[Scope, ...]:
+def granted(role: Role, wished: str | None, extra: Iterable[Scope] = ()) -> tuple[Scope, ...]:
     """The scopes of a new token: all of the role's for an empty wish, else exactly what was wished.
 
     Args:
         role: the client's role.
         wished: the request's `scope`, space-separated; `privacy:*` stands for the four privacy scopes.
+        extra: what the client was given by name; a token has it only if the wish names it.
 
     Raises:
         ScopeRefused: the wish has an unknown scope, or one beyond the role.
@@ -85,10 +96,33 @@ def granted(role: Role, wished: str | None) -> tuple[Scope, ...]:
     words = (wished or "").split()
     if not words:
         return BUNDLES[role]
-    asked = frozenset(expanded(words))
-    if not asked <= frozenset(BUNDLES[role]):
+    asked, own = frozenset(expanded(words)), scopes_with(role, extra)
+    if not asked <= frozenset(own):
         raise ScopeRefused
-    return tuple(scope for scope in BUNDLES[role] if scope in asked)
+    return tuple(scope for scope in own if scope in asked)
+
+
+def scopes_with(role: Role, extra: Iterable[Scope]) -> tuple[Scope, ...]:
+    """The role's scopes, and what was given by name and still may be."""
+    given = frozenset(extra)
+    return (*BUNDLES[role], *(scope for scope in BY_NAME.get(role, ()) if scope in given))
+
+
+def given_by_name(role: Role, words: Iterable[str]) -> tuple[Scope, ...]:
+    """What an operator gives by name to one person or client of a role.
+
+    Raises:
+        ScopeRefused: one is unknown, in the role already, or never given to it.
+    """
+    asked, may = frozenset(words), BY_NAME.get(role, ())
+    if not asked <= frozenset(may):
+        raise ScopeRefused
+    return tuple(scope for scope in may if scope in asked)
+
+
+def read_given(text: str | None) -> tuple[Scope, ...]:
+    """What is kept of the scopes that were given by name."""
+    return tuple(Scope(word) for word in sorted(scopes_of(text or "")))
 
 
 def scope_text(scopes: Iterable[str]) -> str:

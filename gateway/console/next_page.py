@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import unquote, urlencode, urlsplit
 
 HOME = "/console/"
 SIGN_IN = "/console/sign-in"
@@ -19,7 +19,7 @@ def read_next(text: str) -> str:
     except ValueError:
         return HOME
     is_local = not parts.scheme and not parts.netloc and text.startswith("/") and not text.startswith("//")
-    is_ours = parts.path == _PLACES[1] or (parts.path.startswith(HOME) and ".." not in parts.path)
+    is_ours = parts.path == _PLACES[1] or (parts.path.startswith(HOME) and ".." not in unquote(parts.path))
     return text if is_local and is_ours and not parts.path.startswith(SIGN_IN) else HOME
 
 

@@ -1,4 +1,4 @@
-"""The pages where people sign in with name, password and one-time code, see who they are, and sign out."""
+"""The page where people sign in with name, password and one-time code, and the way out."""
 
 from __future__ import annotations
 
@@ -17,30 +17,16 @@ from gateway.auth.people.signing_in import Browser, Credentials, NewSession, Sig
 from gateway.auth.rate_limits import count_address_failure
 from gateway.auth.refusals import record
 from gateway.auth.transport import check_transport
+from gateway.console.blueprint import limit_form
 from gateway.console.next_page import HOME, SIGN_IN, read_next, sign_in_page
 from gateway.console.pages import render_page
-from gateway.errors import GatewayError, PayloadTooLarge, RateLimited
+from gateway.errors import GatewayError, RateLimited
 from gateway.openapi import Media, operation
 from gateway.services import current_services
 
 console = Blueprint("console", __name__, url_prefix="/console")
-LONGEST_FORM_BYTES = 16_384
+console.before_request(limit_form)
 _PAGE = {200: Media.HTML}
-
-
-@console.before_request
-def _limit_the_form() -> None:
-    request.max_content_length = LONGEST_FORM_BYTES
-    if (request.content_length or 0) > LONGEST_FORM_BYTES:
-        raise PayloadTooLarge(f"A form may have {LONGEST_FORM_BYTES} bytes")
-
-
-@console.get("/")
-@operation("The console of who is signed in", answers={**_PAGE, 303: None})
-def show_home() -> Response:
-    """Who is signed in, and the way out."""
-    person = signed_in()
-    return _to(sign_in_page(HOME)) if person is None else render_page("home.html", person=person)
 
 
 @console.get("/sign-in")

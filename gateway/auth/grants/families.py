@@ -18,7 +18,7 @@ from audit.reading import reading
 from gateway.auth.issuing import end_family
 from gateway.auth.people import Person, person_of
 from gateway.auth.proof import OAuthClient, confirm
-from gateway.auth.scopes import BUNDLES, scope_text
+from gateway.auth.scopes import read_given, scope_text
 from gateway.auth.tokens import ACTIVE
 from gateway.services import Services
 from gateway.tables import authorization_codes, users
@@ -53,15 +53,14 @@ class Family:
 def person_for(services: Services, family: Family) -> Person | None:
     """The person, if still there and still entitled to all that was allowed."""
     person = person_of(services, family.user_id)
-    if person is None or not frozenset(BUNDLES[person.role]).issuperset(family.scope.split()):
+    if person is None or not person.scopes.issuperset(family.scope.split()):
         return None
     return person
 
 
 def shared_scope(scope: str, person: Person) -> str:
     """What of it the person may do too: nobody can allow more than that."""
-    own = frozenset(BUNDLES[person.role])
-    return scope_text(word for word in scope.split() if word in own)
+    return scope_text(word for word in scope.split() if word in person.scopes)
 
 
 def hold_parties(conn: Connection, client: OAuthClient, person: Person) -> None:
@@ -71,11 +70,12 @@ def hold_parties(conn: Connection, client: OAuthClient, person: Person) -> None:
 
     Raises:
         ClientRefused: the client may not come in any more, or proves itself otherwise now.
-        FamilyEnded: the person may not come in any more, or has another role now.
+        FamilyEnded: the person may not come in any more, or has another role or other scopes now.
     """
     confirm(conn, client)
-    user = select(users.c.role).where(users.c.user_id == person.user_id, users.c.status == ACTIVE)
-    if conn.execute(user.with_for_update(read=True)).scalar_one_or_none() != person.role:
+    user = select(users).where(users.c.user_id == person.user_id, users.c.status == ACTIVE)
+    row = conn.execute(user.with_for_update(read=True)).one_or_none()
+    if row is None or row.role != person.role or read_given(row.extra_scopes) != person.extra:
         raise FamilyEnded
 
 

@@ -5,7 +5,7 @@ Whatever weakens what a session was begun with ends the person's sessions and to
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
@@ -31,7 +31,7 @@ from gateway.auth.people.person import (
 )
 from gateway.auth.people.second_factor import new_totp_secret, totp_uri
 from gateway.auth.people.sessions import end_sessions_of
-from gateway.auth.scopes import Role
+from gateway.auth.scopes import Role, Scope, given_by_name, read_given, scope_text
 from gateway.auth.tokens import end_tokens_of_user
 from gateway.errors import Conflict, NotFound
 from gateway.services import Services
@@ -76,6 +76,7 @@ class Account:
     role: Role
     totp_secret: str | None = field(repr=False)
     totp_uri: str | None = field(repr=False)
+    extra: tuple[Scope, ...] = ()
 
 
 _ALLOWED_FROM = {
@@ -90,7 +91,15 @@ _TO = {
 }
 
 
-def add_person(services: Services, name: str, role: Role, proofs: Proofs, *, passwords: Passwords) -> Account:
+def add_person(
+    services: Services,
+    name: str,
+    role: Role,
+    proofs: Proofs,
+    *,
+    passwords: Passwords,
+    extra: Sequence[str] = (),
+) -> Account:
     """Add a person of the staff.
 
     Args:
@@ -99,16 +108,19 @@ def add_person(services: Services, name: str, role: Role, proofs: Proofs, *, pas
         role: its bundle of scopes.
         proofs: a password, with or without a second factor, or the provider's name for the person, or both.
         passwords: makes the hash.
+        extra: scopes that the person gets by name, beyond the bundle.
 
     Raises:
         BadName, BadPassword: the name or the password cannot be one.
         Conflict: the role is none of the staff's, or nothing to prove oneself with was given.
+        ScopeRefused: a scope is not given by name, or not to this role.
         NameTaken: somebody else has the name.
     """
     name, user_id, subject_id, now = read_name(name), str(uuid4()), str(uuid4()), services.clock()
     _insist_staff(role)
     if proofs.password is None and proofs.outside is None:
         raise Conflict("Give the person a password, or the name that the OpenID provider knows it under")
+    given = given_by_name(role, extra)
     secret = new_totp_secret() if proofs.password is not None and proofs.has_totp else None
     row = {
         "user_id": user_id,
@@ -118,9 +130,15 @@ def add_person(services: Services, name: str, role: Role, proofs: Proofs, *, pas
         "name_index": person_index(services, name),
         "status": PersonStatus.ACTIVE.value,
         "added_at": now,
+        "extra_scopes": scope_text(given) or None,
         **_kept(services, subject_id, user_id, name, proofs, secret, passwords),
     }
-    told = {"user_id": Personal(subject_id, user_id), "role": role.value, "auth": _auth_of(row)}
+    told: dict[str, JsonValue | Personal] = {
+        "user_id": Personal(subject_id, user_id),
+        "role": role.value,
+        "auth": _auth_of(row),
+        **({"extra_scopes": [*given]} if given else {}),
+    }
     entry = services.trail.draft(EventType.USER_ADDED, resource="users", details=told)
     try:
         with services.engine.begin() as conn:
@@ -129,19 +147,28 @@ def add_person(services: Services, name: str, role: Role, proofs: Proofs, *, pas
             services.trail.write(conn, entry)
     except IntegrityError:
         raise NameTaken from None
-    return Account(user_id, subject_id, role, secret, totp_uri(secret, name) if secret else None)
+    return Account(user_id, subject_id, role, secret, totp_uri(secret, name) if secret else None, given)
 
 
 def change_person(
-    services: Services, user_id: str, proofs: Proofs, *, role: Role | None = None, passwords: Passwords
+    services: Services,
+    user_id: str,
+    proofs: Proofs,
+    *,
+    role: Role | None = None,
+    passwords: Passwords,
+    extra: Sequence[str] | None = None,
 ) -> Account:
-    """Give a person another password, second factor, provider's name or role; its sessions and tokens end.
+    """Give a person another password, second factor, provider's name, role or scopes; its sessions and tokens end.
+
+    What was given by name ends with the role, unless `extra` gives it anew; None leaves it as it is.
 
     Raises:
         NotFound: there is no such person.
         BadPassword: the password cannot be one.
         Conflict: nothing would change, the role is none of the staff's, or the account is revoked.
         NameTaken: somebody else has the name at the provider.
+        ScopeRefused: a scope is not given by name, or not to this role.
     """
     found = _row_of(services, user_id)
     name = str(services.sealer.open_column(found.name, "users", "name", user_id))
@@ -150,6 +177,9 @@ def change_person(
     if role is not None and role != found.role:
         _insist_staff(role)
         kept["role"] = role.value
+    given = _given(found, role or Role(found.role), extra)
+    if scope_text(given) != (found.extra_scopes or ""):
+        kept["extra_scopes"] = scope_text(given) or None
     if found.password_hash is None and proofs.password is None and secret is not None:
         raise Conflict("The person has no password here, which a second factor could stand beside")
     changed = _changed(kept)
@@ -159,6 +189,7 @@ def change_person(
         "user_id": Personal(found.subject_id, user_id),
         "role": (role or Role(found.role)).value,
         "changed": [*changed],
+        **({"extra_scopes": [*given]} if "extra_scopes" in kept else {}),
     }
     entry = services.trail.draft(EventType.USER_CHANGED, resource="users", details=told)
     try:
@@ -175,6 +206,7 @@ def change_person(
         role or Role(found.role),
         secret,
         totp_uri(secret, name) if secret else None,
+        given,
     )
 
 
@@ -244,7 +276,20 @@ def _kept(
     return kept
 
 
-_WORDS = {"password_hash": "password", "totp": "second_factor", "outside_index": "provider", "role": "role"}
+def _given(found: Row[Any], role: Role, extra: Sequence[str] | None) -> tuple[Scope, ...]:
+    """What a person has by name after a change."""
+    if extra is not None:
+        return given_by_name(role, extra)
+    return read_given(found.extra_scopes) if role == found.role else ()
+
+
+_WORDS = {
+    "password_hash": "password",
+    "totp": "second_factor",
+    "outside_index": "provider",
+    "role": "role",
+    "extra_scopes": "scopes",
+}
 
 
 def _changed(kept: Mapping[str, Any]) -> list[str]:

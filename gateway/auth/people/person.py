@@ -17,7 +17,7 @@ from audit.draft import Personal
 from audit.errors import KeyDestroyed
 from audit.events import Retention
 from audit.reading import reading
-from gateway.auth.scopes import Role
+from gateway.auth.scopes import Role, Scope, read_given, scopes_with
 from gateway.services import Services
 from gateway.tables import users
 
@@ -48,6 +48,12 @@ class Person:
     subject_id: str
     role: Role
     name: str = field(repr=False)
+    extra: tuple[Scope, ...] = ()
+
+    @property
+    def scopes(self) -> frozenset[Scope]:
+        """What the person may do: the role's bundle, and what was given by name."""
+        return frozenset(scopes_with(self.role, self.extra))
 
     def acting(self) -> Personal:
         """The person as the actor of an entry."""
@@ -68,6 +74,7 @@ class PersonRecord:
     has_provider: bool
     added_at: datetime
     last_seen_at: datetime | None
+    extra: tuple[Scope, ...] = ()
 
 
 def person_of(services: Services, user_id: str) -> Person | None:
@@ -81,7 +88,9 @@ def active_person(services: Services, row: Row[Any] | None) -> Person | None:
     if row is None or row.status != PersonStatus.ACTIVE:
         return None
     name = open_of_person(services, row, "name")
-    return None if name is None else Person(row.user_id, row.subject_id, Role(row.role), name)
+    if name is None:
+        return None
+    return Person(row.user_id, row.subject_id, Role(row.role), name, read_given(row.extra_scopes))
 
 
 def list_people(services: Services) -> list[PersonRecord]:
@@ -132,6 +141,7 @@ def _record(services: Services, row: Row[Any]) -> PersonRecord:
         has_provider=row.outside_index is not None,
         added_at=row.added_at,
         last_seen_at=row.last_seen_at,
+        extra=read_given(row.extra_scopes),
     )
 
 

@@ -101,7 +101,7 @@ def _find(services: Services, cookie: str) -> Person | None:
     check_transport()
     row = _live_row(services, _digest(cookie), services.clock())
     person = active_person(services, row)
-    if row is not None and person is not None and request.method != "HEAD":
+    if row is not None and person is not None and _is_use():
         _mark_seen(services, row)
     return person
 
@@ -119,6 +119,13 @@ def _live_row(services: Services, session_hash: str, now: datetime) -> Row[Any] 
     )
     with reading(services.engine) as conn:
         return conn.execute(query).one_or_none()
+
+
+def _is_use() -> bool:
+    """Whether somebody is there: not where a page that was left open fetches itself anew."""
+    if request.method == "GET":
+        return request.headers.get("Sec-Fetch-Dest") != "empty"
+    return request.method != "HEAD"
 
 
 def _mark_seen(services: Services, row: Row[Any]) -> None:

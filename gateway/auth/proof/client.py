@@ -17,7 +17,7 @@ from audit.reading import reading
 from gateway.auth.proof.refused import ClientRefused
 from gateway.auth.redirects import is_registered
 from gateway.auth.roster import AuthMethod, ClientStatus, is_client_id
-from gateway.auth.scopes import Role, ScopeRefused, granted, scope_text
+from gateway.auth.scopes import Role, Scope, ScopeRefused, granted, read_given, scope_text
 from gateway.auth.tokens import AuthenticatedClient
 from gateway.services import Services
 from gateway.tables import clients
@@ -38,6 +38,7 @@ class OAuthClient(ClientMixin):  # type: ignore[misc]
         jwks: the public keys that it signs with, or that its certificate is compared with.
         subject_dn: the subject of its certificate (RFC 4514).
         mark: changes whenever what it proves itself with is changed.
+        extra: scopes that it was given by name.
     """
 
     client_id: str
@@ -51,6 +52,7 @@ class OAuthClient(ClientMixin):  # type: ignore[misc]
     jwks: dict[str, Any] | None = None
     subject_dn: str | None = None
     mark: str = ""
+    extra: tuple[Scope, ...] = ()
 
     def get_client_id(self) -> str:
         """Its id."""
@@ -80,7 +82,7 @@ class OAuthClient(ClientMixin):  # type: ignore[misc]
     def get_allowed_scope(self, scope: str | None) -> str:
         """The scope of a new token."""
         try:
-            return scope_text(granted(self.role, scope))
+            return scope_text(granted(self.role, scope, self.extra))
         except ScopeRefused as error:
             raise InvalidScopeError("A scope is unknown or beyond the client's role") from error
 
@@ -135,6 +137,7 @@ def _read(services: Services, row: Row[Any]) -> OAuthClient | None:
             jwks=opened("jwks", row.jwks),
             subject_dn=opened("subject_dn", row.subject_dn),
             mark=_mark(row),
+            extra=read_given(row.extra_scopes),
         )
     except KeyDestroyed:  # the person is erased: so is the proof
         return None

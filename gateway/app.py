@@ -24,6 +24,7 @@ from gateway.auth.rules import check_rules
 from gateway.errors import LogBehind
 from gateway.preference import install_preference
 from gateway.problems import install_problems
+from gateway.retention import terms_of
 from gateway.services import EXTENSION, Services
 from gateway.trail import UNPROVEN, Origin
 
@@ -53,6 +54,7 @@ def create_app(services: Services) -> Flask:
     install_auth(app, services)
     install_problems(app)
     read_provider(services.config)  # a wrong setting is said now, not to the first who signs in
+    terms_of(services.config.retention)
     for blueprint in (*api.BLUEPRINTS, *console.BLUEPRINTS):
         app.register_blueprint(blueprint)
     check_rules(app)

@@ -132,8 +132,8 @@ def _security(who: Rule) -> list[dict[str, list[str]]]:
             return [*schemes, *([{}] if who.open_by else [])]
         case Proof.CLIENT:  # or a secret or an assertion in the form, for which OpenAPI has no word
             return [{"basic": []}, {"mutualTLS": []}, {}]
-        case Proof.PERSON:
-            return [{"session": []}]
+        case Proof.PERSON:  # OpenAPI 3.1 lets a scheme that is not OAuth name what its user must have
+            return [{"session": [scope.value]} for scope in who.scopes] or [{"session": []}]
         case Proof.NONE:
             return []
         case _:
@@ -167,7 +167,7 @@ def _responses(promise: Operation, who: Rule, schemas: dict[str, Any]) -> dict[s
     codes: dict[int, list[str]] = {}
     for error in promise.errors:
         codes.setdefault(error.status, []).append(error.code)
-    if who.scopes:
+    if who.scopes and who.proof is Proof.TOKEN:
         codes.setdefault(401, []).append("UNAUTHORIZED")
         codes.setdefault(403, []).append("INSUFFICIENT_SCOPE")
     problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}

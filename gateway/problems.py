@@ -13,11 +13,23 @@ from werkzeug.exceptions import HTTPException
 from aggregation.errors import AggregationError, BadFormat, PolicyError
 from compliance.errors import (
     ApprovalNeedsAnother,
+    BadCorrection,
+    BadHold,
+    BadReceiptDay,
+    BadRefusal,
     CaseChanged,
     ComplianceError,
+    CorrectionNeeded,
+    HoldChanged,
+    HoldEnded,
     MoveNotAllowed,
+    NoCommitmentKey,
     NoPackage,
+    NoStatement,
+    NothingToLift,
     NotNow,
+    ReasonMissing,
+    ReleaseNotAsked,
     SubjectErased,
     SubjectErasing,
     UnknownClient,
@@ -26,7 +38,9 @@ from compliance.errors import (
     UnknownSubject,
     UnsupportedRequest,
 )
+from gateway.auth.people.admission import SignInFirst
 from gateway.auth.refusals import record_refusal
+from gateway.console.door import sign_in_redirect
 from gateway.console.pages import refusal_page
 from gateway.errors import (
     BadRequest,
@@ -46,13 +60,16 @@ from gateway.wire import json_response
 
 log = logging.getLogger(__name__)
 AUDITED = frozenset({401, 403, 409, 413, 422, 429})
-_PAGES = ("/console/", "/oauth/authorize")
+_PAGES = ("/console/", "/oauth/authorize", "/packages/")
 
 
 _COMPLIANCE: tuple[tuple[tuple[type[ComplianceError], ...], int], ...] = (
-    ((UnknownSubject, UnknownRequest, UnknownClient, UnknownHold, NoPackage), 404),
-    ((UnsupportedRequest,), 422),
+    ((UnknownSubject, UnknownRequest, UnknownClient, UnknownHold, NoPackage, NoCommitmentKey), 404),
+    ((BadCorrection, BadHold, ReasonMissing, UnsupportedRequest), 422),
+    ((BadRefusal, BadReceiptDay, CorrectionNeeded), 422),
+    ((NoStatement,), 404),
     ((SubjectErased, SubjectErasing, ApprovalNeedsAnother, MoveNotAllowed, CaseChanged, NotNow), 409),
+    ((HoldEnded, HoldChanged, ReleaseNotAsked, NothingToLift), 409),
 )
 _TITLES = {
     404: "There is no such object",
@@ -100,7 +117,17 @@ def problem(error: GatewayError) -> dict[str, Any]:
     return document if errors is None else {**document, "errors": errors}
 
 
+def refused(error: GatewayError | ComplianceError) -> GatewayError:
+    """A refusal that a page tells beside its form; the log keeps it as it keeps the others."""
+    found = error if isinstance(error, GatewayError) else _from_compliance(error)
+    if found.status in AUDITED:
+        record_refusal(found)
+    return found
+
+
 def _answer(error: GatewayError) -> Response:
+    if isinstance(error, SignInFirst):
+        return sign_in_redirect()
     if error.status in AUDITED or _is_about_credentials(error) or _is_refused_write(error):
         record_refusal(error)
     if request.path.startswith(_PAGES):

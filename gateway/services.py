@@ -93,7 +93,7 @@ def open_services(config: Config, *, part: str, clock: Callable[[], datetime] = 
         raise ConfigError("FLG_ENGINE must be local: this version carries out no other engine")
     for url in (config.database_url, config.keystore_url):
         make_folder(url)
-    engine = _open(config, config.database_url, part)
+    engine = _open(config, config.database_url, part, secure_delete=True)
     keystore_engine = _open(config, config.keystore_url, f"{part} keys", secure_delete=True)
     polls_s = {
         Channel.PENDING: config.sequencer_interval_s,

@@ -24,13 +24,14 @@ _LOOK_S = 0.1
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 10.0
 _SOUND_S = 60.0  # a part that lived this long starts again as if for the first time
 _FORK = multiprocessing.get_context("fork")
+_ENDING = (signal.SIGTERM, signal.SIGINT)
 Work = Callable[[], object]
 
 
 def run_apart(work: Work) -> int | None:
     """Do something in a process of its own, so that this one opens nothing; how that ended, as its exit status."""
     child = _FORK.Process(target=_as_command, args=(work,))
-    child.start()
+    _start_heedful(child)
     child.join()
     return child.exitcode
 
@@ -48,6 +49,7 @@ class Supervisor:
         self._announce = announce
         self._reading, self._writing = os.pipe()
         self._children: dict[str, ForkProcess] = {}
+        self._announcer: ForkProcess | None = None
         self._pause_s: dict[str, float] = {}
         self._due_s: dict[str, float] = {}
         self._began_s: dict[str, float] = {}
@@ -56,14 +58,15 @@ class Supervisor:
         """Start all parts and keep them up; on `stop`, end them in order and wait."""
         setproctitle("fl-gateway: serve")
         gc.freeze()  # what is shared now stays shared: no collection touches it
-        for part in self._parts:
-            self._start(part)
-        announcer = self._forked("announce", self._announce)
         try:
+            for part in self._parts:
+                self._start(part)
+            self._announcer = self._forked("announce", self._announce)
             while not stop.wait(_LOOK_S):
+                self._announcer.join(0)  # once it has told, nothing of it is left
                 self._start_again()
         finally:
-            self._end([*self._children.values(), announcer])
+            self._end([*self._children.values(), *([self._announcer] if self._announcer else [])])
 
     def _start(self, part: str) -> None:
         self._children[part] = self._forked(part, self._parts[part])
@@ -72,7 +75,7 @@ class Supervisor:
 
     def _forked(self, part: str, work: Work) -> ForkProcess:
         child = _FORK.Process(target=self._be, args=(part, work), name=part)
-        child.start()
+        _start_heedful(child)
         return child
 
     def _be(self, part: str, work: Work) -> None:
@@ -116,10 +119,20 @@ class Supervisor:
         os.close(self._writing)
 
 
+def _start_heedful(child: ForkProcess) -> None:
+    """Fork with signals held back: one that comes before the child sees to its own would end in our handler there."""
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    try:
+        child.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+
+
 def _as_command(work: Work) -> None:
     """As a command of its own would: signals end it, unless it sees to them itself."""
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _ENDING:
         signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
     work()
 
 

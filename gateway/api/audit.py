@@ -16,10 +16,10 @@ from audit.events import EventType
 from audit.reading import reading
 from audit.store import entry_at, latest_checkpoint, newest_checkpoint, read_entries, tree_size
 from audit.tree import consistency, inclusion
-from gateway.api.paths import insist_number
 from gateway.errors import NotFound, ValidationFailed
 from gateway.log_key import log_keys
 from gateway.openapi import Media, operation
+from gateway.paths import insist_number
 from gateway.services import Services, current_services
 from gateway.wire import (
     PAGE,

@@ -21,8 +21,8 @@ from gateway.auth.redirects import form_source, with_answer
 from gateway.auth.roster import client_record
 from gateway.auth.scopes import MEANINGS, Scope
 from gateway.auth.server import record_oauth_refusal, server
-from gateway.console import refusal_page, render_page
 from gateway.console.next_page import sign_in_page
+from gateway.console.pages import refusal_page, render_page
 from gateway.errors import BadRequest, GatewayError, PayloadTooLarge
 from gateway.openapi import Media, operation
 from gateway.services import current_services

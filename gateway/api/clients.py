@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from sqlalchemy.exc import IntegrityError
 
+from audit.reading import reading
 from gateway import idempotency
 from gateway.auth.admission import current_client
 from gateway.auth.client_keys import checked_public_key, set_public_key
@@ -23,12 +24,14 @@ from gateway.errors import (
     IdempotencyKeyReused,
     NotFound,
     PayloadTooLarge,
+    ProcessingRestricted,
     RateLimited,
     SignatureInvalid,
     UnsupportedMediaType,
     ValidationFailed,
 )
 from gateway.openapi import operation
+from gateway.restricted import insist_unrestricted
 from gateway.services import current_services
 from gateway.wire import PAGE, WIRE, answer, dump, page, page_asked, parse_json, read_json_body
 
@@ -102,6 +105,7 @@ class ClientPage:
         UnsupportedMediaType,
         ValidationFailed,
         IdempotencyKeyReused,
+        ProcessingRestricted,
         RateLimited,
     ),
     headers=("Idempotency-Key",),
@@ -109,6 +113,8 @@ class ClientPage:
 def register() -> Response:
     """Make a new client, subject and registration token, each time."""
     body = read_json_body()
+    with reading(current_services().engine) as conn:
+        insist_unrestricted(conn, current_client().client_id)
     device = _device(parse_json(RegistrationWish, body))
     key, body_digest = idempotency.key_hash(_ROUTE), sha256(body).digest()
     return idempotency.replay(key, body_digest) or _registered(device, key, body_digest)

@@ -17,7 +17,6 @@ from audit.reading import reading
 from gateway import idempotency
 from gateway.api.bodies import body_chunks, body_digest, stated_checksum, upload_place
 from gateway.api.downloads import PreconditionFailed, model_response
-from gateway.api.paths import insist_version
 from gateway.auth.admission import current_client
 from gateway.errors import (
     ChecksumMismatch,
@@ -32,6 +31,7 @@ from gateway.errors import (
     ValidationFailed,
 )
 from gateway.openapi import Media, operation
+from gateway.paths import insist_version
 from gateway.rounds.lineage import ModelVersion, list_versions
 from gateway.rounds.publishing import ModelWish, add_model, promote
 from gateway.services import current_services

@@ -10,10 +10,10 @@ from pydantic import AwareDatetime, Field
 from pydantic.dataclasses import dataclass
 
 from audit.reading import reading
-from gateway.api.paths import insist_number
 from gateway.api.rounds import RoundView, shown_round
 from gateway.errors import Conflict, NotFound, RoundExpired, RoundPaused, ValidationFailed
 from gateway.openapi import operation
+from gateway.paths import insist_number
 from gateway.rounds.deadlines import END_OF_TIME, put_off
 from gateway.rounds.intake_switch import Intake, intake_of, resume_intake, stop_intake
 from gateway.rounds.pausing import pause, resume

@@ -15,7 +15,6 @@ from sqlalchemy import Connection
 
 from audit.reading import reading
 from gateway import idempotency
-from gateway.api.paths import VERSION, insist_number
 from gateway.api.round_terms import (
     AcceptanceView,
     AcceptanceWish,
@@ -45,6 +44,7 @@ from gateway.errors import (
     ValidationFailed,
 )
 from gateway.openapi import operation
+from gateway.paths import VERSION, insist_number
 from gateway.rounds.closing import close_round
 from gateway.rounds.deadlines import END_OF_TIME
 from gateway.rounds.intake_switch import insist_intake

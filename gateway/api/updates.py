@@ -15,7 +15,6 @@ from audit.store import entry_by_id
 from audit.tree import prove
 from gateway import idempotency
 from gateway.api.bodies import TruncatedBody, body_chunks, body_digest, stated_checksum, upload_place
-from gateway.api.paths import insist_number
 from gateway.auth.admission import current_client
 from gateway.errors import (
     BadRequest,
@@ -30,6 +29,7 @@ from gateway.errors import (
     NotFound,
     NotInvited,
     PayloadTooLarge,
+    ProcessingRestricted,
     RoundExpired,
     RoundPaused,
     SignatureInvalid,
@@ -37,6 +37,7 @@ from gateway.errors import (
     ValidationFailed,
 )
 from gateway.openapi import Media, operation
+from gateway.paths import insist_number
 from gateway.rounds.intake import Accepted, Wish, commit, open_for, prepare, receive
 from gateway.rounds.record import Round
 from gateway.services import current_services
@@ -90,6 +91,7 @@ class PendingReceipt:
         RoundPaused,
         IntakeStopped,
         NotInvited,
+        ProcessingRestricted,
         DuplicateUpdate,
         PayloadTooLarge,
         ChecksumMismatch,

@@ -19,6 +19,7 @@ _COMMANDS = {
     "keys": "gateway.cli.keys:keys",
     "model": "gateway.cli.model:model",
     "nginx": "gateway.cli.nginx:nginx",
+    "notices": "gateway.cli.notices:notices",
     "privacy": "gateway.cli.privacy:privacy",
     "restore": "gateway.cli.backup:restore",
     "round": "gateway.cli.round:round_",

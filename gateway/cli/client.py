@@ -13,7 +13,7 @@ from gateway.auth.client_keys import rotate_api_key
 from gateway.auth.clients import Move, add_client, move_client
 from gateway.auth.proof.terms import ADDABLE, TokenFormat
 from gateway.auth.roster import AuthMethod, ClientRecord, client_id_of, list_clients
-from gateway.auth.scopes import BUNDLES, Role
+from gateway.auth.scopes import NOT_BY_NAME, Role, ScopeRefused, given_by_name, scopes_with
 from gateway.cli.opening import open_console
 
 _ROLES = click.Choice([role.value for role in Role])
@@ -65,6 +65,13 @@ def client() -> None:
     help="What its access tokens are.",
 )
 @_REDIRECTS
+@click.option(
+    "--scope",
+    "extra",
+    multiple=True,
+    metavar="SCOPE",
+    help="A scope beyond the role's, given by name, such as audit:reveal; repeat it.",
+)
 @_AS_JSON
 def add(*, name: str, role: str, auth: str, key_file: Path | None, as_json: bool, **terms: Any) -> None:
     """Add a client called NAME and print its id and its secret, if it has one, this once.
@@ -75,7 +82,10 @@ def add(*, name: str, role: str, auth: str, key_file: Path | None, as_json: bool
         raise click.UsageError("NAME must have 1 to 200 characters")
     jwks = _key_set(key_file)
     with open_console() as services:
-        new = add_client(services, name, Role(role), auth=AuthMethod(auth), jwks=jwks, **terms)
+        try:
+            new = add_client(services, name, Role(role), auth=AuthMethod(auth), jwks=jwks, **terms)
+        except ScopeRefused:
+            raise click.UsageError(NOT_BY_NAME) from None
     secrets = {"client_secret": new.client_secret, "api_key": new.api_key}
     told = {"client_id": new.client_id} | {label: value for label, value in secrets.items() if value}
     if as_json:
@@ -83,7 +93,8 @@ def add(*, name: str, role: str, auth: str, key_file: Path | None, as_json: bool
         return
     for label, value in told.items():
         click.echo(f"{label + ':':<15}{value}")
-    click.echo(f"{'scopes:':<15}{' '.join(BUNDLES[Role(role)])}")
+    given = given_by_name(Role(role), terms["extra"])
+    click.echo(f"{'scopes:':<15}{' '.join(scopes_with(Role(role), given))}")
     if len(told) > 1:
         click.echo("Keep the secrets now: they are not shown again.", err=True)
 

@@ -11,9 +11,9 @@ import click
 
 from aggregation.errors import PolicyError
 from audit.reading import reading
-from gateway.api.paths import insist_number
 from gateway.api.rounds import RoundWish, round_request
 from gateway.cli.opening import open_console
+from gateway.paths import insist_number
 from gateway.rounds.closing import close_round
 from gateway.rounds.deadlines import put_off
 from gateway.rounds.opening import open_round

@@ -21,11 +21,18 @@ from gateway.auth.people.accounts import (
 from gateway.auth.people.openid_settings import read_provider
 from gateway.auth.people.passwords import LONGEST, SHORTEST, BadPassword, Passwords
 from gateway.auth.people.person import STAFF, BadName, PersonRecord, list_people
-from gateway.auth.scopes import BUNDLES, Role
+from gateway.auth.scopes import NOT_BY_NAME, Role, ScopeRefused, scopes_with
 from gateway.cli.opening import open_console
 from gateway.services import Services
 
 _ROLES = click.Choice(sorted(role.value for role in STAFF))
+_SCOPES = click.option(
+    "--scope",
+    "extra",
+    multiple=True,
+    metavar="SCOPE",
+    help="A scope beyond the role's, given by name, such as audit:reveal; repeat it.",
+)
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 _PASSWORD_FILE = click.option(
     "--password-file",
@@ -48,6 +55,7 @@ def user() -> None:
 @_PASSWORD_FILE
 @_SUBJECT
 @click.option("--no-totp", is_flag=True, help="No second factor: a password alone lets the person in.")
+@_SCOPES
 @_AS_JSON
 def add(
     *,
@@ -56,6 +64,7 @@ def add(
     password_file: Path | None,
     openid_subject: str | None,
     no_totp: bool,
+    extra: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Add a person who signs in as NAME, and print the secret of the second factor, this once.
@@ -65,7 +74,7 @@ def add(
     password = _password(password_file, is_needed=openid_subject is None)
     with open_console() as services, _usage():
         proofs = Proofs(password, not no_totp, _outside(services, openid_subject))
-        added = add_person(services, name, Role(role), proofs, passwords=Passwords())
+        added = add_person(services, name, Role(role), proofs, passwords=Passwords(), extra=extra)
     _tell(added, as_json=as_json)
     if password is not None and no_totp:
         click.echo("Without a second factor, whoever learns the password is let in.", err=True)
@@ -79,6 +88,8 @@ def add(
 @click.option("--new-totp", "totp", flag_value="new", default=None, help="A new second factor.")
 @click.option("--no-totp", "totp", flag_value="none", help="No second factor any more.")
 @_SUBJECT
+@_SCOPES
+@click.option("--no-scopes", is_flag=True, help="Take away every scope that was given by name.")
 @_AS_JSON
 def change(
     *,
@@ -88,16 +99,24 @@ def change(
     password_file: Path | None,
     totp: str | None,
     openid_subject: str | None,
+    extra: tuple[str, ...],
+    no_scopes: bool,
     as_json: bool,
 ) -> None:
-    """Change how USER (an id or a name) signs in, or as what; its sessions and tokens end at once."""
+    """Change how USER (an id or a name) signs in, or as what; its sessions and tokens end at once.
+
+    Scopes that are given take the place of those given before; another role begins without any.
+    """
+    if extra and no_scopes:
+        raise click.UsageError("--scope and --no-scopes exclude each other")
     password = _password(password_file, is_needed=new_password)
     with open_console() as services, _usage():
         has_totp = None if totp is None else totp == "new"
         proofs = Proofs(password, has_totp, _outside(services, openid_subject))
         user_id = user_id_of(services, user_name)
         new_role = Role(role) if role else None
-        changed = change_person(services, user_id, proofs, role=new_role, passwords=Passwords())
+        given = extra if extra or no_scopes else None
+        changed = change_person(services, user_id, proofs, role=new_role, passwords=Passwords(), extra=given)
     _tell(changed, as_json=as_json)
 
 
@@ -160,6 +179,8 @@ class _usage:  # noqa: N801 - reads as a word of the `with` statement
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if isinstance(error, BadName | BadPassword):
             raise click.UsageError(str(error)) from None
+        if isinstance(error, ScopeRefused):
+            raise click.UsageError(NOT_BY_NAME) from None
 
 
 def _password(path: Path | None, *, is_needed: bool) -> str | None:
@@ -200,7 +221,7 @@ def _tell(account: Account, *, as_json: bool) -> None:
         return
     for label, value in told.items():
         click.echo(f"{label + ':':<13}{value}")
-    click.echo(f"{'scopes:':<13}{' '.join(BUNDLES[account.role])}")
+    click.echo(f"{'scopes:':<13}{' '.join(scopes_with(account.role, account.extra))}")
     if account.totp_secret is not None:
         click.echo("Put the secret into an authenticator app now: it is not shown again.", err=True)
 
@@ -214,6 +235,7 @@ def _told(record: PersonRecord) -> dict[str, Any]:
         "role": record.role.value,
         "status": record.status.value,
         "signs_in_with": _ways(record),
+        "extra_scopes": [*record.extra],
         "added_at": record.added_at.isoformat(),
         "last_seen_at": seen.isoformat() if seen else None,
     }

@@ -41,7 +41,7 @@ def render(outcome: DemoOutcome) -> str:
         curves=_curves(outcome),
         claim=privacy_claim(outcome.plan, outcome.training.final.epsilon_spent),
         erasure_limit=erasure_limit(outcome.plan),
-        kept=outcome.erasure.receipt_payload.get("kept", []),
+        kept=outcome.erasure.receipt_payload.get("exceptions", []),
         gateway_claim=json.dumps(outcome.training.claim, indent=2, ensure_ascii=False),
         sample=list(zip(outcome.erasure.before, outcome.erasure.after, strict=True))[:_SAMPLE_FIELDS],
         held_out=len(load_split()[1]),

@@ -11,7 +11,18 @@ from sqlalchemy.exc import SQLAlchemyError
 from audit.errors import AuditError
 from compliance.errors import ComplianceError
 from gateway.config import Config
-from gateway.doctor import issuers, keys, provider, published, rights, settings, sinks, stores, witnesses
+from gateway.doctor import (
+    issuers,
+    keys,
+    notices,
+    provider,
+    published,
+    rights,
+    settings,
+    sinks,
+    stores,
+    witnesses,
+)
 from gateway.doctor.errors import Ailing, Passed, Risky
 from gateway.errors import GatewayError
 from gateway.storage.database import kind_of
@@ -78,6 +89,14 @@ CHECKS = (
     Check("cache", stores.cache, ("cache_url", "cache_ttl_s", "cache_model_bytes", "model_download")),
     Check("SIEM sinks", sinks.siem_sinks, ("siem_sinks",)),
     Check("webhook", settings.webhook, ("webhook_url", "webhook_secret")),
+    Check(
+        "notices",
+        notices.notices,
+        ("notices", "notices_secret", "notices_smtp_password"),
+    ),
+    Check("privacy requests", settings.privacy_requests, ("timezone", "holidays", "erasure_approvals")),
+    Check("retention", settings.retention, ("retention", "retention_apply")),
+    Check("metrics", settings.metrics, ("metrics",)),
     Check("public URL", settings.public_url, ("public_url", "issuer")),
     Check("TLS front", settings.tls_front, ("trusted_proxy",)),
     Check("trusted issuers", issuers.trusted_issuers, ("trusted_issuers",)),
@@ -87,7 +106,11 @@ CHECKS = (
     Check(
         "certificates", settings.certificates, ("certificates_dir", "acme_server", "certificate_deploy_hook")
     ),
-    Check("aggregation", settings.aggregation, ("engine", "engine_threads", "controller", "crash_at")),
+    Check(
+        "aggregation",
+        settings.aggregation,
+        ("engine", "engine_threads", "controller", "dpo_contact", "crash_at"),
+    ),
     Check("limits", settings.limits, settings.NUMBERS),
 )
 

@@ -12,8 +12,11 @@ from urllib.parse import urlsplit
 from gateway.auth.peer import parse_fronts
 from gateway.auth.rate_limits import parse_limits
 from gateway.config import Config
+from gateway.desk_settings import approvals_of, calendar_of
 from gateway.doctor.errors import Ailing
 from gateway.messaging.webhook import check_webhook
+from gateway.metrics.readers import parse_readers
+from gateway.retention import terms_of
 
 _ELSEWHERE = {
     "database_pool",
@@ -21,6 +24,7 @@ _ELSEWHERE = {
     "cache_ttl_s",
     "cache_model_bytes",
     "engine_threads",
+    "erasure_approvals",
     "evaluate_timeout_s",
     "witness_quorum",
     "witness_interval_s",
@@ -35,6 +39,30 @@ def webhook(config: Config) -> str:
     """Its URL and its secret can be used."""
     check_webhook(config)
     return "invitations are posted" if config.webhook_url else "none: clients ask for their invitations"
+
+
+def metrics(config: Config) -> str:
+    """Who may read the metrics can be read."""
+    readers = parse_readers(config.metrics)
+    if readers.are_all:
+        return "everybody may read them"
+    return f"shown to {config.metrics}" if readers.networks else "off"
+
+
+def privacy_requests(config: Config) -> str:
+    """The days that the clock of privacy requests counts, and how many approve an erasure."""
+    calendar, approvals = calendar_of(config), approvals_of(config)
+    days = "every day counts" if calendar.holidays is None else f"{len(calendar.holidays)} holidays"
+    return f"terms in {config.timezone}, {days}; {approvals} approve an erasure"
+
+
+def retention(config: Config) -> str:
+    """The terms fit each other and what must be kept."""
+    terms = terms_of(config.retention)
+    if not terms:
+        return "every kind of data is kept until its person is erased"
+    told = ", ".join(f"{name} {term.most.days} days" for name, term in terms.items())
+    return f"{told}; {'removed daily' if config.retention_apply else 'a dry run daily: FLG_RETENTION_APPLY is off'}"
 
 
 def public_url(config: Config) -> str:

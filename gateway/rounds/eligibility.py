@@ -1,4 +1,4 @@
-"""Who may be chosen: active participants that nobody is erasing, seen lately, with the capabilities asked for.
+"""Who may be chosen: active participants whose data may be used, seen lately, with the capabilities asked for.
 
 A subject is one candidate however many clients it has, so that it is chosen once at most (RULES 12). What a device
 registered is sealed: it is opened only where capabilities are asked for, in the order of the draw, until enough
@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Select, select
 
 from audit.errors import KeyDestroyed
 from audit.reading import reading
-from compliance.subjects import SubjectState
+from compliance.subjects import UNRESTRICTED, SubjectState
 from compliance.tables import subjects
 from gateway.auth.roster import ClientStatus
 from gateway.auth.scopes import Role
@@ -87,10 +87,11 @@ def still_eligible(conn: Connection, client_ids: Sequence[str]) -> set[str]:
 
 
 def _held(conn: Connection, subject_ids: list[str]) -> set[str]:
-    """Lock subjects shared; those that nobody erases. By primary keys alone: a planner without statistics errs."""
-    query = select(subjects.c.subject_id, subjects.c.state).where(subjects.c.subject_id.in_(subject_ids))
+    """Lock subjects shared; those that may be used. By primary keys alone: a planner without statistics errs."""
+    about = (subjects.c.subject_id, subjects.c.state, UNRESTRICTED.label("is_free"))
+    query = select(*about).where(subjects.c.subject_id.in_(subject_ids))
     locked = conn.execute(query.order_by(subjects.c.subject_id).with_for_update(read=True))
-    return {row.subject_id for row in locked if row.state == SubjectState.ACTIVE.value}
+    return {row.subject_id for row in locked if row.state == SubjectState.ACTIVE.value and row.is_free}
 
 
 def batches(items: Sequence[T]) -> Iterator[list[T]]:
@@ -114,6 +115,7 @@ def _active(query: Select[Any]) -> Select[Any]:
         clients.c.status == ClientStatus.ACTIVE.value,
         clients.c.role.in_(_ROLES),
         subjects.c.state == SubjectState.ACTIVE.value,
+        UNRESTRICTED,
     )
 
 

@@ -41,6 +41,7 @@ from gateway.errors import (
     ValidationFailed,
 )
 from gateway.messaging.outbox import QueueName, post
+from gateway.restricted import insist_unrestricted
 from gateway.rounds.arrival import arrive, as_safetensors
 from gateway.rounds.intake_switch import insist_intake
 from gateway.rounds.invitations import insist_invited
@@ -102,9 +103,11 @@ def open_for(services: Services, client: AuthenticatedClient, round_number: int)
         IntakeStopped: no round takes any.
         NotInvited: it chose its clients, and not this one.
         DuplicateUpdate: the client's update is there already.
+        ProcessingRestricted: a restriction or an objection of its person stands.
     """
     with reading(services.engine) as conn:
         insist_intake(conn)
+        insist_unrestricted(conn, client.client_id)
         found = find_round(conn, round_number)
         _insist_open(found, services.clock())
         insist_invited(conn, found, client.client_id)
@@ -216,6 +219,9 @@ def _write(
     body: dict[str, str | int] = {"update_id": accepted.update_id, "round_number": accepted.round_number}
     post(conn, QueueName.MODEL_UPDATES, body, accepted.received_at)
     services.trail.write(conn, accepted.entry)
+    insist_unrestricted(
+        conn, accepted.row["client_id"]
+    )  # the entry has its person locked: none comes in between
 
 
 def _insist_fresh(services: Services, accepted: Accepted) -> None:

@@ -102,6 +102,13 @@ def list_versions(conn: Connection, *, limit: int, offset: int) -> tuple[list[Mo
     return [_version(row._mapping) for row in conn.execute(query)], total
 
 
+def newest_versions(conn: Connection, model_id: str, *, limit: int) -> list[ModelVersion]:
+    """The newest versions of a lineage, the oldest of them first."""
+    query = select(model_versions).where(model_versions.c.model_id == model_id)
+    rows = conn.execute(query.order_by(model_versions.c.version_id.desc()).limit(limit)).all()
+    return [_version(row._mapping) for row in reversed(rows)]
+
+
 def next_major(conn: Connection) -> int:
     """The first number of the next lineage's versions: versions are unique across lineages."""
     return (conn.execute(select(func.max(models.c.major))).scalar_one() or 0) + 1

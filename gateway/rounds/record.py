@@ -123,6 +123,15 @@ def list_rounds(conn: Connection, *, limit: int, offset: int) -> tuple[list[Roun
     return [_round(row._mapping) for row in conn.execute(query)], total
 
 
+def newest_open_rounds(conn: Connection, *, limit: int) -> list[Round]:
+    """Rounds that have not ended, the newest first, without their cohorts."""
+    query = select(*_SHOWN).where(rounds.c.status.in_(OPEN_STATUSES))
+    return [
+        _round(row._mapping)
+        for row in conn.execute(query.order_by(rounds.c.round_number.desc()).limit(limit))
+    ]
+
+
 def open_rounds(conn: Connection) -> list[Round]:
     """Every round that has not ended, the oldest first."""
     query = select(rounds).where(rounds.c.status.in_(OPEN_STATUSES)).order_by(rounds.c.round_number)

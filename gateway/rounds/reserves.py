@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, exists, select, update
 from audit.events import EventType
 from audit.reading import reading
 from audit.writing import writing
-from compliance.subjects import SubjectState
+from compliance.subjects import UNRESTRICTED, SubjectState
 from compliance.tables import subjects
 from gateway.auth.roster import ClientStatus
 from gateway.rounds.eligibility import batches, still_eligible
@@ -113,6 +113,7 @@ def _rows(conn: Connection, found: Round, *statuses: InvitationStatus) -> list[R
             invitations.c.invited_at,
             clients.c.status.label("client_status"),
             subjects.c.state,
+            UNRESTRICTED.label("is_free"),
             answered.label("has_answered"),
         )
         .outerjoin(clients, clients.c.client_id == invitations.c.client_id)
@@ -127,7 +128,8 @@ def _rows(conn: Connection, found: Round, *statuses: InvitationStatus) -> list[R
 
 
 def _is_active(row: Row[Any]) -> bool:
-    return bool(row.client_status == ClientStatus.ACTIVE.value and row.state == SubjectState.ACTIVE.value)
+    is_there = row.client_status == ClientStatus.ACTIVE.value and row.state == SubjectState.ACTIVE.value
+    return bool(is_there and row.is_free)
 
 
 def _is_late(found: Round, row: Row[Any], now: datetime) -> bool:

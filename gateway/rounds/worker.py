@@ -21,6 +21,8 @@ from gateway.errors import StorageFull
 from gateway.idempotency import purge
 from gateway.messaging.outbox import QueueName
 from gateway.messaging.queue import Message
+from gateway.privacy import desk_parts
+from gateway.retention import DailyRetention
 from gateway.rounds.coordinator import (
     Begin,
     Begun,
@@ -75,6 +77,7 @@ class Worker:
         self._hints: list[Message] = []  # also of a look that failed: they do not come again by themselves
         self._next_sweep = self._next_tidy = 0.0
         self._releases = Releases(lambda found: release(services, found))
+        self._retention = DailyRetention(services, desk_parts(services))
 
     def run_once(self) -> int:
         """One look at everything that is open, to the end of each release; returns how many rounds moved."""
@@ -82,12 +85,15 @@ class Worker:
         return self._turn(is_patient=True)
 
     def tidy(self) -> None:
-        """Destroy what must not stay: seeds of ended rounds, expired keys, blobs that no row names."""
+        """Ring alarms, which no disk may hold up; destroy what must not stay: seeds, expired keys, nameless blobs."""
+        self._desk.raise_alarms()
+        self._desk.holds.raise_alarms()
         destroy_settled_seeds(self._services, self._orphans)
         purge(self._services)
         sweep_blobs(self._services)
         file_models(self._services)  # after the sweep: what it unnames is there for one turn more
-        self._desk.expire_packages()
+        self._desk.packages.expire()
+        self._retention.run_pending()
         self._desk.sweep(self._services.clock() - LONGEST_REQUEST)
 
     def run(self, stop: threading.Event) -> None:

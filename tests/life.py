@@ -7,6 +7,7 @@ it changed.
 from __future__ import annotations
 
 from base64 import b64encode
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -23,6 +24,9 @@ from audit.following import signed_places
 from audit.reading import reading
 from audit.siem.sinks import parse_sinks
 from audit.tiles.publish import Publisher
+from compliance.keeping.retention import Retention
+from compliance.keeping.terms import Term
+from compliance.requests.desk import PrivacyDesk
 from gateway.auth.clients import add_client
 from gateway.auth.people.accounts import Move, Proofs, change_person, move_person
 from gateway.auth.people.passwords import Passwords
@@ -30,9 +34,11 @@ from gateway.auth.people.signing_in import EXTENSION as PASSWORDS
 from gateway.auth.roster import AuthMethod
 from gateway.auth.scopes import Role
 from gateway.auth.tokens import purge_expired
+from gateway.notices import Sender, Watch
 from gateway.parts.forwarding import forwarder_of
-from gateway.privacy import privacy_desk
+from gateway.privacy import desk_parts
 from gateway.publishing import open_target
+from gateway.retention import kinds
 from gateway.services import Services
 
 GOOD = file_of(tensors(0.5))
@@ -81,8 +87,12 @@ def live(services: Services, federation: Federation) -> None:
     answer_people(services, federation)
     manage_tokens(services, federation)
     sign_staff_in(services, federation)
+    look_around(services, federation)
+    work_at_the_desk(services, federation)
+    explore_the_log(services, federation)
     let_a_tool_act(services, federation)
     federation.worker.tidy()
+    run_out(services)
 
 
 def run_rounds(federation: Federation) -> None:
@@ -179,9 +189,20 @@ def read_the_log(services: Services, federation: Federation) -> None:
         answer = federation.http.get(f"/tlog/{path}", headers=auditor)
         assert answer.status_code == 200, answer.text
     publish(services)
-    federation.http.get("/api/v1/privacy/budget", headers=auditor)
+    for path in ("/metrics", "/api/v1/privacy/records", "/api/v1/privacy/budget"):
+        assert federation.http.get(path, headers=auditor).status_code == 200
+    tell_of_it(services)
     for model in federation.http.get("/api/v1/models", headers=federation.operator).json["data"]:
         federation.http.get(f"/api/v1/privacy/report/{model['version']}", headers=auditor)
+
+
+def tell_of_it(services: Services) -> None:
+    """Look for causes of notices, and send those that there are."""
+    Watch(services).look()
+    sender = Sender(services)
+    sender.look()
+    sender.forget()
+    sender.close()
 
 
 def follow_the_log(services: Services, federation: Federation, auditor: dict[str, str]) -> None:
@@ -214,18 +235,92 @@ def answer_people(services: Services, federation: Federation) -> None:
         wish = {"type": kind, "subject": {"client_id": silo.client_id}}
         case = federation.http.post("/api/v1/privacy/requests", json=wish, headers=dpo).json["id"]
         federation.worker._desk.resume_open()
-        for path in ("", "/package", "/receipt"):
+        for path in ("", "/package", "/receipt", "/receipt/proof"):
             federation.http.get(f"/api/v1/privacy/requests/{case}{path}", headers=dpo)
-    held, desk = federation.register(), privacy_desk(services)
-    subject = federation.http.get(f"/api/v1/clients/{held.client_id}", headers=federation.operator).json[
-        "subject_id"
-    ]
-    hold = desk.holds.place(subject, "a lawsuit", by=OFFICER)
+        federation.http.post(f"/api/v1/privacy/requests/{case}/commitment-key", headers=dpo)
+        made = federation.http.post(f"/api/v1/privacy/requests/{case}/link", headers=dpo).json
+        if link := made.get("url", "").partition("/packages/")[2]:
+            federation.http.get(f"/packages/{link}")
+            federation.http.post(f"/packages/{link}", buffered=True)
+    file_requests(services, federation, dpo)
+    restrict_and_correct(services, federation, dpo)
+    held = federation.register()
+    hold = place_hold(services, federation, held, dpo)
     wish = {"type": "erasure", "subject": {"client_id": held.client_id}}
     case = federation.http.post("/api/v1/privacy/requests", json=wish, headers=dpo).json["id"]
-    desk.holds.lift(hold.id, by=OFFICER)
+    for officer in (dpo, federation.staff("dpo")):
+        federation.http.delete(hold, headers=officer)
     federation.http.post(f"/api/v1/privacy/requests/{case}/resume", headers=dpo)
     federation.worker._desk.resume_open()
+
+
+def file_requests(services: Services, federation: Federation, dpo: dict[str, str]) -> None:
+    """A silo's patient gets a statement, a request is taken in hand, the lists, the alarms of the clock."""
+    http, path, silo = federation.http, "/api/v1/privacy/requests", federation.register()
+    wish = {"type": "access", "subject": {"reference": "patient", "silo": silo.client_id}}
+    case = http.post(path, json=wish, headers=dpo).json["id"]
+    http.get(f"{path}/{case}/statement", headers=dpo)
+    desk = PrivacyDesk(replace(desk_parts(services), clock=lambda: services.clock() + timedelta(days=28)))
+    waits = desk.open("access", desk.show(case).subject_id, requested_by=OFFICER)
+    http.post(f"{path}/{waits.id}/take", headers=dpo)
+    desk.raise_alarms()
+    for query in (
+        "",
+        "?status=received",
+        "?type=access",
+        f"?client_id={silo.client_id}",
+        f"?due_before={waits.due_at:%Y-%m-%dT%H:%M:%SZ}",
+        "?owned=true",
+        "?owned=false",
+    ):
+        assert http.get(path + query, headers=dpo).status_code == 200
+    http.post(f"{path}/{waits.id}/withdraw", headers=dpo)
+
+
+def place_hold(services: Services, federation: Federation, held: Silo, dpo: dict[str, str]) -> str:
+    """A hold, looked at, told of when its review is late, and reviewed; the path of it."""
+    http, ahead = federation.http, services.clock() + timedelta(days=30)
+    wish = {
+        "subject": {"client_id": held.client_id},
+        "matter": "a lawsuit",
+        "basis": "e",
+        "review_at": ahead.isoformat(),
+    }
+    path = str(http.post("/api/v1/privacy/holds", json=wish, headers=dpo).headers["Location"])
+    for route in ("/api/v1/privacy/holds", f"/api/v1/privacy/holds?subject_id={held.client_id}", path):
+        http.get(route, headers=dpo)
+    late = replace(desk_parts(services), clock=lambda: ahead)
+    PrivacyDesk(late).holds.raise_alarms()
+    later = (ahead + timedelta(days=30)).isoformat()
+    http.post(f"{path}/review", json={"review_at": later}, headers=dpo)
+    return path
+
+
+def restrict_and_correct(services: Services, federation: Federation, dpo: dict[str, str]) -> None:
+    """A client with an update in an open round: restricted, told, lifted, and put right."""
+    http, silo, path = federation.http, federation.register(), "/api/v1/privacy/requests"
+    federation.add_model(name="restricted")
+    number = federation.open_round().json["round_number"]
+    federation.submit(silo, GOOD, number=number)
+    subject = {"client_id": silo.client_id}
+    for wish in ({"type": "restriction"}, {"type": "rectification", "correction": {"name": "right"}}):
+        done = http.post(path, json={"subject": subject, **wish}, headers=dpo)
+        assert done.json["status"] == "completed", done.text
+        if wish["type"] == "restriction":
+            lifted = http.post(f"{path}/{done.json['id']}/lift", json={"notice": "a letter"}, headers=dpo)
+            assert lifted.status_code == 200
+    http.post(f"/api/v1/rounds/{number}/close", headers=federation.operator)
+    federation.work()
+
+
+def run_out(services: Services) -> None:
+    """Every kind of data that has a term, as if its time were over: last, for it empties the tables."""
+    ours = kinds(services)
+    late = replace(desk_parts(services), clock=lambda: services.clock() + timedelta(seconds=1))
+    for days in (9000, 0):  # little is over on most days, and that is the look that must be cheap
+        schedule = Retention(late, ours, {kind.name: Term(timedelta(days=days)) for kind in ours})
+        schedule.look()
+        schedule.run()
 
 
 def manage_tokens(services: Services, federation: Federation) -> None:
@@ -273,6 +368,109 @@ def sign_staff_in(services: Services, federation: Federation) -> None:
     assert browser.send("/console/", "/console/sign-out").status_code == 303
     for move in Move:
         move_person(services, ada.user_id, move)
+
+
+def look_around(services: Services, federation: Federation) -> None:
+    """An operator and others open the parts of the console, and do what its buttons do."""
+    app = federation.http.application
+    olga, browser = add_member(services, app.extensions[PASSWORDS], "Olga"), Browser(app.test_client())
+    assert browser.sign_in(olga).status_code == 303
+    federation.add_model(name="looked at")
+    opened = federation.open_round()
+    assert opened.status_code == 201, opened.text
+    rounds, clients = "/console/rounds", "/console/clients"
+    here, client = f"{rounds}/{opened.json['round_number']}", f"{clients}/{federation.register().client_id}"
+    for page in (
+        "/console/",
+        rounds,
+        f"{rounds}?page=2",
+        here,
+        clients,
+        client,
+        "/console/models",
+        "/console/health",
+    ):
+        assert browser.get(page).status_code == 200, page
+    assert browser.get("/console/static/style.css").status_code == 200
+    for page, moves in ((here, ("pause", "resume", "close")), (client, ("suspend", "resume", "revoke"))):
+        for move in moves:
+            assert browser.send(page, f"{page}/{move}").status_code == 303
+    for role in ("dpo", "auditor"):
+        member, other = (
+            add_member(services, app.extensions[PASSWORDS], role, role=role),
+            Browser(app.test_client()),
+        )
+        assert other.sign_in(member).status_code == 303
+        assert other.get("/console/").status_code == 200
+
+
+def work_at_the_desk(services: Services, federation: Federation) -> None:
+    """An officer takes requests down, moves them, places a hold and keeps it, and hands out what comes of it."""
+    federation.sequence()  # in small batches, as on most days
+    app, desk, held = federation.http.application, "/console/requests", "/console/holds"
+    dana, otto = (Browser(app.test_client()) for _ in range(2))
+    for browser, name in ((dana, "Dana"), (otto, "Otto")):
+        browser.sign_in(add_member(services, app.extensions[PASSWORDS], name, role="dpo"))
+    silo = federation.register()
+
+    def ask(kind: str, **more: str) -> str:
+        fields = {"type": kind, "client": silo.client_id, **more}
+        return str(dana.send(f"{desk}/new", f"{desk}/new", **fields).headers["Location"])
+
+    access, patient = ask("access"), ask("access", reference="patient")
+    for path in (access, patient):
+        for move in ("take", "review", "approve"):
+            assert dana.send(path, f"{path}/{move}").status_code == 303
+    for page in (f"{access}/package", f"{patient}/statement"):
+        assert dana.get(page, buffered=True).status_code == 200
+    assert dana.send(access, f"{access}/link").status_code == 200
+    assert dana.send(patient, f"{patient}/reveal").status_code == 200
+    erasure = ask("erasure")
+    fields = {"request": erasure.rpartition("/")[2], "matter": "a lawsuit", "basis": "e", "scope": "*"}
+    review = (services.clock() + timedelta(days=30)).date().isoformat()
+    hold = str(dana.send(f"{held}/new", f"{held}/new", **fields, review=review).headers["Location"])
+    lists = (desk, f"{desk}?status=all", f"{desk}?type=access&owned=yes", held, f"{held}?state=lifted")
+    for page in (*lists, erasure, hold):
+        assert dana.get(page).status_code == 200, page
+    assert dana.send(hold, f"{hold}/review", review=review).status_code == 303
+    assert dana.send(hold, f"{hold}/ask").status_code == 303
+    assert otto.send(hold, f"{hold}/release").status_code == 303
+    for move in ("review", "approve"):
+        assert dana.send(erasure, f"{erasure}/{move}").status_code == 303
+    federation.worker._desk.resume_open()
+    federation.sequence()
+    for page in ("receipt", "receipt/proof"):
+        assert dana.get(f"{erasure}/{page}").status_code == 200, page
+    assert dana.send(erasure, f"{erasure}/key").status_code == 200
+
+
+def explore_the_log(services: Services, federation: Federation) -> None:
+    """An auditor finds entries, looks at one with its proof, and opens its sealed fields with a reason."""
+    app, reason = federation.http.application, "a question of the court"
+    ada, browser = (
+        add_member(services, app.extensions[PASSWORDS], "Ada L", role="auditor", extra=["audit:reveal"]),
+        Browser(app.test_client()),
+    )
+    assert browser.sign_in(ada).status_code == 303
+    day = services.clock().date().isoformat()
+    for query in (
+        "",
+        "?before=30",
+        "?after=2&type=client.registered",
+        "?type=privacy.",
+        "?outcome=failure",
+        "?outcome=denied&first=1&last=50",
+        f"?since={day}T00:00&until={day}T23:59",
+    ):
+        assert browser.get(f"/console/log{query}").status_code == 200, query
+    assert browser.get("/console/log/3").status_code == 200
+    assert browser.get("/console/log/3/proof").status_code == 200
+    assert browser.send("/console/log/3", "/console/log/3/reveal", reason=reason).status_code == 200
+    tool = add_client(services, "a tool", Role.AUDITOR, extra=["audit:reveal"])
+    form = {"grant_type": "client_credentials", "scope": "audit:reveal"}
+    token = federation.http.post("/oauth/token", data=form, auth=(tool.client_id, tool.client_secret)).json
+    headers = {"Authorization": f"Bearer {token['access_token']}"}
+    federation.http.post("/api/v1/audit/entries/3/reveal", json={"reason": reason}, headers=headers)
 
 
 def let_a_tool_act(services: Services, federation: Federation) -> None:

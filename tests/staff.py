@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ from gateway.services import Services
 CHEAP = Cost(time=1, memory_kib=8, lanes=1)
 PASSWORD = "a horse of another colour"
 _FIELD = re.compile(r'name="form_token" value="([0-9a-f]{64})"')
+_VERSION = re.compile(r'name="version" value="(\d+)"')
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,11 @@ class Browser:
         return {"base_url": "https://localhost", "headers": told | self.headers}
 
     def send(self, page: str, action: str, **fields: str) -> TestResponse:
-        """Open a page and send its form."""
-        return self.post(action, fields | {"form_token": form_token(self.get(page))})
+        """Open a page and send its form, with the version that the page shows, if it shows one."""
+        shown = self.get(page)
+        form = shown.text.partition(f'action="{action}"')[2].partition("</form>")[0]
+        version = {"version": found[1]} if (found := _VERSION.search(form)) else {}
+        return self.post(action, version | fields | {"form_token": form_token(shown, action)})
 
     def sign_in(
         self, member: Member, *, password: str | None = None, code: str | None = None, after: str = ""
@@ -97,9 +101,9 @@ class Browser:
         return self.get("/console/").status_code == 200
 
 
-def form_token(page: TestResponse) -> str:
-    """The hidden field of the page's form."""
-    found = _FIELD.search(page.text)
+def form_token(page: TestResponse, action: str = "") -> str:
+    """The hidden field of the page's form; of several, of the one that is sent to `action`."""
+    found = _FIELD.search(page.text.partition(f'action="{action}"')[2] or page.text)
     assert found, page.text
     return found[1]
 
@@ -111,9 +115,11 @@ def add_member(
     *,
     role: str = "operator",
     has_totp: bool = True,
+    extra: Sequence[str] = (),
 ) -> Member:
     """Somebody of the staff, just added."""
-    added = add_person(services, name, Role(role), Proofs(PASSWORD, has_totp), passwords=passwords)
+    proofs = Proofs(PASSWORD, has_totp)
+    added = add_person(services, name, Role(role), proofs, passwords=passwords, extra=extra)
     return Member(services, name, added.user_id, added.subject_id, added.totp_secret)
 
 

@@ -22,8 +22,10 @@ NAMED = (
 # witnesses.
 ADDED = (
     "round.selected|paused|resumed|extended, intake.stopped|resumed, backup.created|restored, "
-    "siem.refused|replayed, audit.rebuilt|tried, witness.refused, client.changed, "
-    "user.changed|signed_in|signed_out|refused, access.granted, token.reused"
+    "siem.refused|replayed, notice.failed, audit.rebuilt|tried, witness.refused, client.changed, "
+    "user.changed|signed_in|signed_out|refused, access.granted, token.reused, "
+    "hold.reviewed|overdue|release_asked, retention.applied, privacy.lifted, "
+    "privacy.alarmed|stated|linked|fetched|expired, privacy.told|key_given|revealed"
 )
 DOCUMENT = Path(__file__).parents[2] / "docs" / "events.md"
 
@@ -77,7 +79,14 @@ def test_what_somebody_must_look_at_stands_out() -> None:
     urgent = {event_type for event_type, event in EVENTS.items() if event.severity >= Severity.HIGH}
     quiet = {event_type for event_type, event in EVENTS.items() if event.severity is Severity.INFORMATIONAL}
 
-    alarms = {"siem.down", "siem.refused", "witness.refused", "certificate.failed", "token.reused"}
+    alarms = {
+        "siem.down",
+        "siem.refused",
+        "witness.refused",
+        "certificate.failed",
+        "token.reused",
+        "notice.failed",
+    }
     assert urgent == alarms | {"log.succeeded", "backup.restored"}
     assert {"token.issued", "update.accepted", "model.downloaded", "round.completed"} < quiet
     assert not any(event_type.endswith((".refused", ".failed", ".down")) for event_type in quiet)

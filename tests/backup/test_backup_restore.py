@@ -17,9 +17,10 @@ from living.threads import local_gateway_in
 from sqlalchemy import func, select
 from staff import CHEAP, Browser, add_member
 
+from audit.draft import Personal
 from audit.reading import reading
 from audit.store import each_entry
-from compliance.errors import BadMasterKey
+from compliance.errors import BadMasterKey, NoPackage
 from gateway.app import create_app
 from gateway.auth.client_changes import ClientChange, change_client
 from gateway.auth.clients import Move, add_client, move_client
@@ -32,6 +33,8 @@ from gateway.backup.blobs import portable_name
 from gateway.backup.errors import BackupError, LogIncomplete, Mismatch, NotEmpty
 from gateway.backup.rows import emptied_tables, encode, main_tables
 from gateway.parts.sequencing import sequencer_of
+from gateway.places import ClientBook
+from gateway.privacy import privacy_desk
 from gateway.storage.leadership import Leadership
 from gateway.tables import client_updates, clients, sessions, tokens
 
@@ -305,6 +308,24 @@ def test_who_was_shut_out_since_the_backup_stays_out_and_nobody_is_signed_in(
     assert status == {"kept": "active", "changed": "suspended", "suspended": "suspended"}
     assert begun == 0
     assert restored.to_do_again["user.changed"] == 1
+
+
+def test_a_link_to_a_package_ends_with_a_restore(own: Past, tmp_path: Path) -> None:
+    """Decision 0147: nobody knows whether it was used since the backup, and it must not open twice."""
+    officer = Personal("system", "officer")
+    with own.home.stores() as services:
+        desk = privacy_desk(services)
+        subject = ClientBook(services).subject_of(own.people[0].client_id)
+        case = desk.open("access", str(subject), requested_by=officer)
+        desk.run(desk.approve(case.id, by=officer).id)
+        link = desk.packages.link(case.id, by=officer)
+    data = back_up(own.home, tmp_path / "before.zip")
+
+    home = lose(own.home)
+    put_back(home, data)
+
+    with home.stores() as services, pytest.raises(NoPackage):
+        privacy_desk(services).packages.fetch_by_link(link.secret)
 
 
 def test_an_entry_that_was_pending_stands_in_the_log_once(own: Past, tmp_path: Path) -> None:

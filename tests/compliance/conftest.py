@@ -24,14 +24,18 @@ from compliance import (
     DeskParts,
     Disclosure,
     ErasedCount,
-    ExportFile,
+    ExportTable,
     KeyStore,
     NotNow,
     PrivacyDesk,
     SigningUse,
     SubjectSealer,
 )
+from compliance.erasures.receipt import ModelLine
+from compliance.keeping.hold import Hold
 from compliance.keyring.tables import metadata as keystore_metadata
+from compliance.packages.columns import ExportColumn, Form
+from compliance.requests.reasons import Exemption
 from compliance.subjects import new_subject
 from compliance.tables import metadata as compliance_metadata
 from gateway.storage.blobs import FileBlobs
@@ -41,6 +45,7 @@ from gateway.trail import Trail, system_origin
 
 MASTER_KEY = bytes(range(32))
 OFFICER = "dpo"
+MODEL = ModelLine("m", "1.0.1", "1.0.1", 1, None, None, "no bound holds", "1.0.0")
 
 _notes_metadata = MetaData()
 notes = Table(
@@ -62,8 +67,12 @@ class NotesPlace:
     crash: Callable[[], None] = field(default=lambda: None)
     name: str = "notes"
 
-    def export(self, subject: str) -> Iterator[ExportFile]:
-        yield ExportFile("notes/notes.jsonl", "Art. 15, 20", rows=self._rows(subject))
+    def export(self, subject: str) -> Iterator[ExportTable]:
+        columns = (
+            ExportColumn("id", Form.ID, "names the note"),
+            ExportColumn("text", Form.TEXT, "what it says", is_portable=True),
+        )
+        yield ExportTable("notes", "Art. 15, Art. 20", "Notes", columns, self._rows(subject))
 
     def erase(self, subject: str) -> ErasedCount:
         if self.is_frozen:
@@ -115,6 +124,23 @@ class House:
             conn.execute(insert(notes).values(id=note_id, subject_id=subject, text=sealed))
             self.trail.write(conn, entry)
         return subject
+
+    def hold(self, subject: str, *scope: str, matter: str = "court case") -> Hold:
+        """A legal hold of a year on the subject's data."""
+        return self.desk.holds.place(
+            subject,
+            matter=matter,
+            scope=scope or ("*",),
+            basis=Exemption.LEGAL_CLAIMS,
+            review_at=self.clock() + timedelta(days=365),
+            by=self.officer,
+        )
+
+    def lift(self, hold: Hold) -> Hold:
+        """The hold, ended by the officer and a second person."""
+        second = Personal(self.person("second officer"), "second officer")
+        self.desk.holds.ask_release(hold.id, by=self.officer)
+        return self.desk.holds.release(hold.id, by=second)
 
     def sequence(self) -> int:
         """Move staged entries into the log."""
@@ -171,7 +197,7 @@ def _built(folder: Path, clock: FixedClock, url: str, keystore_url: str) -> Iter
         clock=clock,
         blobs=blobs,
         places=(place,),
-        disclose=lambda _subject: Disclosure(models=("1.0.1",), sinks=("siem.example",)),
+        disclose=lambda _subject: Disclosure(models=(MODEL,), sinks=("siem.example",)),
         notice=lambda _subject: {"controller": "Example Hospital"},
         package_lifetime=timedelta(days=7),
     )

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from request_desk import use
 
 from compliance import GDPRCompliantFL
 from compliance.errors import UnknownClient
@@ -56,7 +57,7 @@ def test_a_client_is_deleted_by_one_call(house: House, gdpr: GDPRCompliantFL) ->
 
 def test_a_deletion_under_a_legal_hold_says_so(house: House, gdpr: GDPRCompliantFL) -> None:
     """Never half done and called deleted; asked again, it is the same request."""
-    house.desk.holds.place(gdpr._records.subject, "court case", by=house.officer)
+    house.hold(gdpr._records.subject)
 
     first, again = (gdpr.handle_deletion_request("client-7") for _ in range(2))
 
@@ -73,6 +74,21 @@ def test_a_deletion_that_waits_for_a_round_is_partial_then_deleted(
     house.place.is_frozen = False
 
     assert gdpr.handle_deletion_request("client-7")["status"] == "deleted"
+
+
+def test_a_deletion_that_two_people_must_approve_waits_for_the_second(
+    house: House, gdpr: GDPRCompliantFL
+) -> None:
+    """FLG_ERASURE_APPROVALS=2: nothing is erased yet, and the answer does not say that part of it was."""
+    desk = use(house, erasure_approvals=2)
+    law = GDPRCompliantFL(desk, gdpr._records, house.clock)
+
+    told = [law.handle_deletion_request("client-7")["status"] for _ in range(2)]
+
+    assert told == ["awaiting_approval"] * 2
+    (case,) = desk.cases()
+    desk.approve(case.id, by=house.officer)
+    assert law.handle_deletion_request("client-7")["status"] == "deleted"
 
 
 def test_a_clients_data_has_the_members_of_the_listing(gdpr: GDPRCompliantFL) -> None:

@@ -73,7 +73,7 @@ def _outcome(unit: Unit = Unit.RECORD, *, words: str = "silo-04") -> DemoOutcome
         before=(Field(7, "update.accepted", "actor", words, is_readable=True),),
         after=(Field(7, "update.accepted", "actor"),),
         receipt=Path("/tmp/receipt.jwt"),
-        receipt_payload={"left": 0, "kept": [{"what": words, "count": 2, "why": words}]},
+        receipt_payload={"left": 0, "exceptions": [{"what": words, "count": 2, "basis": words}]},
         token_status=401,
         bundle=Path("/tmp/after.zip"),
         entries=140,

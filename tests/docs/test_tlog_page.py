@@ -68,8 +68,8 @@ def test_the_log_is_read_as_tiles_and_cared_for_as_shown(gateway: Gateway, tmp_p
     assert through_nginx > 0
     done = run_shown(command_with("audit rebuild"), gateway.home.directory, commands_of(gateway))
     assert "all is as it was signed" in done.stdout, done.stderr
-    script = command_with("audit hammer").replace("--seconds 60", "--seconds 1")
-    script = script.replace("https://gateway.example.com", base).replace("--vkey", "--seconds 1 --vkey")
+    script = command_with("audit hammer").replace("--seconds 60", "--seconds 3")
+    script = script.replace("https://gateway.example.com", base).replace("--vkey", "--seconds 3 --vkey")
     done = run_shown(
         script.replace("log.vkey", str(tmp_path / "log.vkey")),
         gateway.home.directory,

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -16,13 +14,9 @@ from flask.testing import FlaskClient
 from living.served import served  # noqa: F401 - a fixture
 from services.clock import FixedClock
 from services.postgresql import PostgreSQL
-from sqlalchemy import Engine, select
+from sqlalchemy import select
+from whole import METADATAS, config_in, opened, prepare, sqlite_in
 
-import audit.tables
-import audit.triggers
-import compliance.keyring.tables
-import compliance.tables
-import gateway.tables
 from audit.entry import Sealed
 from audit.tables import audit_pending
 from gateway.app import create_app
@@ -30,12 +24,11 @@ from gateway.auth.clients import NewClient, add_client
 from gateway.auth.refusals import close_refusals
 from gateway.auth.scopes import Role
 from gateway.config import Config
-from gateway.services import Services, open_services
+from gateway.services import Services
 from gateway.storage.database import open_engine
 
 TokenFor = Callable[..., str]
 Entries = Callable[..., list[dict[str, Any]]]
-_METADATAS = (audit.tables.metadata, compliance.tables.metadata, gateway.tables.metadata)
 
 
 @pytest.fixture(scope="session")
@@ -45,35 +38,11 @@ def s3_servers() -> Iterator[Servers]:
         yield get
 
 
-def create_tables(engine: Engine) -> None:
-    """Every table of the main database, with the triggers that guard the log."""
-    for metadata in _METADATAS:
-        metadata.create_all(engine)
-    with engine.begin() as conn:
-        for statement in audit.triggers.statements(engine.dialect.name):
-            conn.exec_driver_sql(statement)
-
-
-def _prepare(url: str) -> None:
-    engine = open_engine(url)
-    create_tables(engine)
-    engine.dispose()
-
-
-@cache
-def _new_sqlite() -> bytes:
-    """The file of an SQLite database with every table; a copy is made in no time."""
-    with TemporaryDirectory(prefix="flg-new-") as folder:
-        path = Path(folder) / "main.db"
-        _prepare(f"sqlite:///{path}")
-        return path.read_bytes()
-
-
 @pytest.fixture(scope="session")
 def gateway_postgresql_url(postgresql_server: PostgreSQL) -> str:
     """A PostgreSQL database with every table, shared by the tests, which empty it; making one takes a second."""
     url = postgresql_server.url(postgresql_server.create_database())
-    _prepare(url)
+    prepare(url)
     return url
 
 
@@ -86,7 +55,7 @@ def _empty(url: str) -> None:
             "WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
         conn.exec_driver_sql("SET LOCAL session_replication_role = replica")
-        for metadata in _METADATAS:
+        for metadata in METADATAS:
             for table in metadata.tables.values():
                 conn.execute(table.delete())
     engine.dispose()
@@ -96,9 +65,7 @@ def _empty(url: str) -> None:
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A main database with every table and no row: the test runs once on SQLite and once on PostgreSQL."""
     if request.param == "sqlite":
-        path = tmp_path / "fl-gateway.db"
-        path.write_bytes(_new_sqlite())
-        url = f"sqlite:///{path}"
+        url = sqlite_in(tmp_path)
     else:
         url = request.getfixturevalue("gateway_postgresql_url")
         _empty(url)
@@ -108,23 +75,14 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 def config(database_url: str, tmp_path: Path) -> Config:
     """Settings whose stores are empty and in the test's own folder."""
-    return Config(
-        database_url=database_url,
-        keystore_url=f"sqlite:///{tmp_path / 'keys' / 'subjects.db'}",
-        blob_url=f"file:{tmp_path / 'blobs'}",
-        state_url=f"file:{tmp_path / 'keys' / 'state'}",
-        master_key="5a" * 32,
-        siem_sinks="",
-    )
+    return config_in(tmp_path, database_url)
 
 
 @pytest.fixture
 def services(config: Config, clock: FixedClock) -> Iterator[Services]:
     """The gateway's stores, empty, with every table."""
-    opened = open_services(config, part="console", clock=clock)
-    compliance.keyring.tables.metadata.create_all(opened.keystore_engine)
-    yield opened
-    opened.close()
+    with opened(config, clock) as made:
+        yield made
 
 
 @pytest.fixture

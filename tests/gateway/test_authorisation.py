@@ -150,7 +150,12 @@ def test_the_document_says_what_the_table_says(app: Flask, http: FlaskClient) ->
             said = document["paths"].get(path, {}).get(method.lower())
             if said is None:
                 continue  # a page for people, or metadata: test_openapi knows which may be missing
-            wanted = {scope for one in said["security"] for scope in one.get("oauth2", [])}
+            wanted = {
+                scope
+                for one in said["security"]
+                for kind in ("oauth2", "session")
+                for scope in one.get(kind, [])
+            }
             assert wanted == set(rule.scopes), path
             assert ({} in said["security"]) is bool(rule.open_by or rule.proof is Proof.CLIENT), path
             assert said.get("x-rate-limit") == rule.limit, path

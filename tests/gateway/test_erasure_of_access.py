@@ -16,7 +16,7 @@ from staff import CHEAP, Member, add_member
 
 from audit.draft import Personal
 from audit.tables import metadata as audit_tables
-from compliance.places import ExportFile
+from compliance.places import ExportTable
 from compliance.tables import metadata as compliance_tables
 from gateway.auth.clients import add_client
 from gateway.auth.people.cookies import Cookie
@@ -75,8 +75,8 @@ def erase(services: Services, subject: str) -> None:
     assert desk.run(case).status == "completed"
 
 
-def told(files: Iterable[ExportFile]) -> Mapping[str, list[dict[str, Any]]]:
-    return {file.path: [dict(row) for row in file.rows or ()] for file in files if file.rows is not None}
+def told(parts: Iterable[ExportTable]) -> Mapping[str, list[dict[str, Any]]]:
+    return {part.category: [dict(row) for row in part.rows] for part in parts}
 
 
 def test_what_tools_got_for_a_person_is_exported_and_erased(
@@ -90,8 +90,8 @@ def test_what_tools_got_for_a_person_is_exported_and_erased(
 
     erase(services, ada.subject_id)
 
-    assert {line["kind"] for line in files["staff/tokens.jsonl"]} == {"access", "refresh"}
-    assert {line["client_id"] for line in files["staff/tokens.jsonl"]} == {tool.client_id}
+    assert {line["kind"] for line in files["staff_tokens"]} == {"access", "refresh"}
+    assert {line["client_id"] for line in files["staff_tokens"]} == {tool.client_id}
     assert not [name for lines in files.values() for line in lines for name in line if name.endswith(SECRETS)]
     left = json.dumps(rows(services), default=str)
     assert ada.user_id not in left
@@ -119,7 +119,7 @@ def test_what_let_a_client_in_is_exported_and_erased(services: Services, http: F
 
     erase(services, new.subject_id)
 
-    assert sorted(line["kind"] for line in files["clients/tokens.jsonl"]) == ["access", "revoked"]
+    assert sorted(line["kind"] for line in files["tokens"]) == ["access", "revoked"]
     assert not [name for lines in files.values() for line in lines for name in line if name.endswith(SECRETS)]
     left = json.dumps(rows(services), default=str)
     assert new.client_id not in left

@@ -16,12 +16,14 @@ from click.testing import CliRunner
 from federation import Federation, file_of, tensors
 from life import OFFICER, UNASKED, Notes, live
 from living.home import Home, home_in
-from sqlalchemy import func, select, update
+from sqlalchemy import Column, func, select, update
 from werkzeug.routing import Rule
 
 import gateway.tables
 from audit.events import EventType
 from audit.tables import audit_log, audit_pending
+from compliance.requests.cases import RequestType
+from compliance.tables import privacy_holds
 from gateway.app import create_app
 from gateway.auth.clients import add_client
 from gateway.auth.refusals import close_refusals
@@ -32,7 +34,7 @@ from gateway.config import Config
 from gateway.parts.starting import recover
 from gateway.privacy import privacy_desk
 from gateway.services import Services
-from gateway.tables import clients
+from gateway.tables import clients, users
 
 # Derived from entries, or from the log; the key store is a database of its own.
 ELSEWHERE = (
@@ -43,6 +45,7 @@ ELSEWHERE = (
 )
 NOT_BY_ROUTES = {
     "settings_at_start",  # written by starts: see test_starting.py
+    "notices",  # written beside the cause, which has its entry: see test_notice_causes.py
     "used_assertions",  # written before what it lets in is told
 }
 # What needs no entry of its own, each with its reason.
@@ -55,8 +58,11 @@ UNTOLD = (
     r"DELETE FROM outbox",  # sent: a hint, whose row has its entry
     r"DELETE FROM \w+ WHERE \S+ IN \(SELECT .* WHERE (clients|users)\.subject_id = ",  # steps of an erasure, within
     r"DELETE FROM \w+ WHERE \w+\.subject_id = ",  # the entries `intent.erase` that announce and conclude it
-    r"UPDATE privacy_requests SET version=\S+ attempts=",  # a try, and why it was not the last one
+    r"UPDATE privacy_requests SET (version=\S+ )?attempts=",  # a try, and why it was not the last one
+    r'UPDATE privacy_requests SET version=\S+ "?before"?=',  # how far an erasure is, within the same entries
+    r"(UPDATE|DELETE FROM) client_updates (SET status=\S+ )?WHERE client_updates\.update_id IN",  # and its steps
     r"UPDATE privacy_requests SET version=\S+ package_blob=",  # the package went: erased, or its time was up
+    r"DELETE FROM package_links",  # they go with the package, for the same reason
     r"UPDATE privacy_requests SET version=\S+ swept_at=",  # looked once more after an erasure
 )
 
@@ -99,12 +105,12 @@ def test_no_route_changes_anything_in_silence(stores: Services) -> None:
 
 
 def move_requests(federation: Federation) -> None:
-    """Every transition of a privacy request: one route, eight changes."""
+    """Every transition of a privacy request: one route, nine changes."""
     dpo, desk = federation.staff("dpo"), privacy_desk(federation.services)
     for ways in (
         (("identify", {}), ("review", {}), ("approve", {})),
-        (("hold", {"reason": "asked"}), ("resume", {}), ("refuse", {"reason": "no right"})),
-        (("extend", {"reason": "complex"}), ("withdraw", {})),
+        (("hold", {"reason": "asked"}), ("resume", {}), ("refuse", {"reason": "not_covered"})),
+        (("take", {}), ("extend", {"reason": "complex", "notice": "letter"}), ("withdraw", {})),
     ):
         silo = federation.register()
         subject = federation.http.get(f"/api/v1/clients/{silo.client_id}", headers=federation.operator).json
@@ -168,8 +174,28 @@ CHANGING = (
     "user resume Ada",
     "user revoke Ada",
     "client revoke {client}",
+    "privacy requests open access {client}",
+    "privacy requests take {case}",
+    "privacy requests identify {case}",
+    "privacy requests review {case}",
+    "privacy requests hold {case} --reason asked",
+    "privacy requests resume {case}",
+    "privacy requests extend {case} --reason complex --notice letter",
+    "privacy requests approve {case}",
+    "privacy requests open access --reference patient --silo {client}",
+    "privacy requests refuse {case} not_identifiable",
+    "privacy requests open erasure {client}",
+    "privacy requests withdraw {case}",
     "privacy export {client} -o package.zip",
+    "privacy export {client} --portable -o portable.zip",
     "privacy erase {client}",
+    "privacy commitment-key {erased}",
+    "privacy requests open restriction {user}",
+    "privacy requests approve {case}",
+    "privacy lift {restricted} --notice letter",
+    "privacy hold place {user} --matter claim --basis e --review 2099-01-01",
+    "privacy hold review {hold} --until 2099-02-01",
+    "privacy hold release {hold}",
     "audit export -o log.zip",
     "keys rotate receipt",
     "backup -o backup.zip",
@@ -177,6 +203,10 @@ CHANGING = (
     "forward --from 0",
 )
 LOOKING = {
+    "notices list",
+    "notices test",
+    "privacy records",
+    "privacy report",
     "audit checkpoint",
     "audit prove",
     "audit verifier",
@@ -187,6 +217,11 @@ LOOKING = {
     "keys list",
     "model list",
     "nginx",
+    "privacy hold list",
+    "privacy retention show",
+    "privacy requests list",
+    "privacy requests show",
+    "privacy requests statement",
     "privacy verify",
     "round status",
     "siem status",
@@ -201,6 +236,9 @@ WALKED_ELSEWHERE = {
     "db grant": "rights are the database's own",
     "db upgrade": "the schema is the database's own; the next start says its version",
     "demo": "a gateway of its own",
+    "model rollback": "model.promoted: tests/docs/test_erasure_page.py",
+    "privacy link": "privacy.linked: test_package_links.py",
+    "privacy retention run": "retention.applied: test_retention.py",
     "restore": "backup.restored: tests/backup",
     "sequence": "server.started, server.stopped: test_starting.py",
     "serve": "the same",
@@ -232,7 +270,14 @@ def test_no_command_changes_anything_in_silence(console: Home) -> None:
         federation = Federation(services, create_app(services).test_client())
         for words in CHANGING:
             before = entry_count(services)
-            done = CliRunner().invoke(main, words.format(client=client).split())
+            named = {
+                "user": newest_id(services, users.c.user_id),
+                "hold": newest_id(services, privacy_holds.c.id),
+                "case": open_case(services),
+                "erased": erased_case(services),
+                "restricted": restricting_case(services),
+            }
+            done = CliRunner().invoke(main, words.format(client=client, **named).split())
             assert done.exit_code == 0, (words, done.output)
             client = client or client_named(services)
             assert entry_count(services) > before, words
@@ -267,6 +312,28 @@ def client_named(services: Services) -> str:
     with services.engine.connect() as conn:
         found: str = conn.scalars(select(clients.c.client_id).where(clients.c.role == "participant")).one()
     return found
+
+
+def open_case(services: Services) -> str:
+    """The id of the one request that is still open, if there is one."""
+    return next((case.id for case in privacy_desk(services).cases() if case.is_open), "")
+
+
+def erased_case(services: Services) -> str:
+    """The id of the erasure that has ended, if there is one."""
+    return next((case.id for case in privacy_desk(services).cases() if case.receipt is not None), "")
+
+
+def restricting_case(services: Services) -> str:
+    """The id of the restriction that was carried out, if there is one."""
+    cases = privacy_desk(services).cases()
+    return next((case.id for case in cases if case.type is RequestType.RESTRICTION), "")
+
+
+def newest_id(services: Services, column: Column[str]) -> str:
+    """The id of the one row of a table that the walk has made; empty before."""
+    with services.engine.connect() as conn:
+        return conn.scalar(select(column)) or ""
 
 
 def entry_count(services: Services) -> int:

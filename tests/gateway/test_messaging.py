@@ -26,7 +26,7 @@ from gateway.tables import model_versions, outbox
 
 OpenQueue = Callable[[], MessageQueue]
 UPDATES, INVITATIONS = QueueName.MODEL_UPDATES, QueueName.TRAINING_INVITATIONS
-SOON_S = 5.0
+SOON_S = 30.0
 
 
 @pytest.fixture(params=["embedded", "rabbitmq"])

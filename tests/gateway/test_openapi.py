@@ -46,6 +46,8 @@ SPECIFIED = {
     "/oauth/introspect": {"post": None},
     "/health": {"get": None},
     "/ready": {"get": None},
+    "/metrics": {"get": None},
+    "/api/v1/privacy/records": {"get": "privacy:export"},
 }
 
 
@@ -70,7 +72,8 @@ def test_each_number_of_a_query_is_read(
     federation = Federation(services, http)
     federation.add_model()
     federation.sequence()
-    callers = [federation.staff("operator"), federation.staff("auditor"), federation.register().headers]
+    callers = [federation.staff(role) for role in ("operator", "auditor", "dpo")]
+    callers.append(federation.register().headers)
     asked = {
         (path, parameter["name"])
         for path, methods in document["paths"].items()

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from federation import Federation, Silo, file_of, tensors
 from flask.testing import FlaskClient
 
-from compliance.packages.export import verify_package
+from compliance.packages.verifying import verify_package
 from gateway import idempotency
 from gateway.privacy import gdpr
 from gateway.services import Services
@@ -69,10 +69,10 @@ def test_an_access_request_ends_in_a_signed_package(
     )
     (tmp_path / "package.zip").write_bytes(package.data)
     verify_package(tmp_path / "package.zip", key)
-    (client,) = [json.loads(line) for line in archive.read("clients/clients.jsonl").splitlines()]
+    (client,) = json.loads(archive.read("data/clients.json"))
     assert client["client_id"] == silo.client_id
     assert "canary-device" in json.dumps(client)
-    (update,) = [json.loads(line) for line in archive.read("updates/updates.jsonl").splitlines()]
+    (update,) = json.loads(archive.read("data/participation_history.json"))
     assert update["training_metrics"] == {"num_samples": 7}
     assert archive.read(f"updates/{update['update_id']}.safetensors") == UPDATE
 
@@ -92,7 +92,7 @@ def test_an_erasure_leaves_no_row_no_blob_and_a_receipt(
         _decoded(signature), f"{header}.{payload}".encode()
     )
     assert claims["left"] == 0
-    assert claims["models_released"] == ["1.1.0"]
+    assert [line["first_version"] for line in claims["models"]] == ["1.1.0"]
     kept = federation.kept()
     assert (kept["client_updates"], kept["files"]) == (0, 2)  # the two model versions
     refused = federation.http.get("/api/v1/rounds/current", headers=silo.headers)
@@ -181,10 +181,16 @@ def test_each_type_needs_its_scope(federation: Federation, silo: Silo) -> None:
             422,
             "VALIDATION_FAILED",
         ),
+        ({"type": "access", "subject": {"reference": "patient 7"}}, 422, "VALIDATION_FAILED"),
         (
-            {"type": "objection", "subject": {"client_id": "3f0c8b7e-2d1a-4c55-9b1e-5a7d20c4e9f1"}},
+            {"type": "access", "subject": {"silo": "3f0c8b7e-2d1a-4c55-9b1e-5a7d20c4e9f1"}},
             422,
-            "UNSUPPORTED",
+            "VALIDATION_FAILED",
+        ),
+        (
+            {"type": "access", "subject": {"reference": "p", "silo": "3f0c8b7e-2d1a-4c55-9b1e-5a7d20c4e9f1"}},
+            404,
+            "NOT_FOUND",
         ),
         (
             {"type": "access", "subject": {"client_id": "3f0c8b7e-2d1a-4c55-9b1e-5a7d20c4e9f1"}},

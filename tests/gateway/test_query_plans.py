@@ -34,6 +34,7 @@ from gateway.tables import (
     idempotency_keys,
     invitations,
     model_versions,
+    notices,
     outbox,
     privacy_ledger,
     revoked_tokens,
@@ -80,14 +81,17 @@ CROWDS = {
         columns={
             "status": "'completed'",
             "type": "(ARRAY['access', 'erasure'])[1 + n % 2]",
+            "due_at": "now() + n * interval '1 second'",
+            "owned_at": "CASE n % 3 WHEN 1 THEN now() END",
             "swept_at": "CASE n % 2 WHEN 1 THEN now() END",
         }
     ),
     privacy_holds: Crowd(10_000, {"lifted_at": "now()"}),
+    notices: Crowd(columns={"status": "'sent'", "created_at": "now() + n * interval '1 second'"}),
     audit_log: Crowd(),
     audit_subjects: Crowd(),
     audit_checkpoints: Crowd(10_000),
-    audit_pending: Crowd(10_000),
+    audit_pending: Crowd(),
 }
 KEY_CROWDS = {
     keys.subject_keys: Crowd(),
@@ -95,7 +99,9 @@ KEY_CROWDS = {
 }  # a seed lives only as long as its round is open
 
 # A list tells how many there are: counted on the narrowest index (decision 0073).
-COUNTED = re.compile(r"SELECT count\(\*\) AS count_1 FROM (clients|rounds|model_versions)")
+COUNTED = re.compile(
+    r"SELECT count\(\*\) AS count_1 FROM (clients|rounds|model_versions|privacy_holds|privacy_requests)"
+)
 
 # An index of a few rows of a large table, which is read whole.
 OF_A_FEW = frozenset({"ix_audit_log_rotations"})

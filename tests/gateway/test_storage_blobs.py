@@ -16,6 +16,7 @@ import pytest
 from blob_stores import KINDS, Servers, Shelf, shelf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from services.s3 import BUCKET
 
 from gateway.config import Config
 from gateway.errors import BlobsAway, ConfigError, StorageFull
@@ -366,3 +367,61 @@ def test_a_full_disk_keeps_nothing_half_and_takes_blobs_again_once_there_is_room
     refused, left, names, *then = json.loads(done.stdout)
     assert (refused, left, names) == ("full", 0, [])
     assert then == ["full", "full", "kept", "room", "full", ["bb00"]]
+
+
+def test_many_blobs_go_at_once_and_others_stay(blobs: Shelf) -> None:
+    """What an erasure removes; those that are gone already are not counted."""
+    for blob_id in ("ab01", "ab02", "cd03"):
+        _keep(blobs, b"x", blob_id=blob_id)
+
+    assert blobs.store.delete_many(["ab01", "ab02", "ef04"]) == 2
+
+    assert sorted(blobs.store.names()) == ["cd03"]
+    assert blobs.store.delete_many([]) == 0
+
+
+def test_a_bucket_that_does_not_say_now_whether_it_keeps_versions_is_asked_again(
+    s3_servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A deletion in an outage must not leave the versions behind and call itself done."""
+    with shelf("moto", s3_servers, tmp_path) as blobs:
+        assert blobs.server is not None
+        _keep(blobs, b"first", blob_id="ab12")
+        s3 = blobs.store._s3  # type: ignore[attr-defined]
+        ask = s3.ask
+
+        def in_an_outage(operation: str, **asked: object) -> object:
+            if operation == "get_bucket_versioning":
+                raise BlobsAway("S3: it answers 503")
+            return ask(operation, **asked)
+
+        with monkeypatch.context() as outage:
+            outage.setattr(s3, "ask", in_an_outage)
+            with pytest.raises(BlobsAway):
+                blobs.store.delete("ab12")
+
+        assert blobs.store.delete("ab12") is True
+
+
+def test_a_bucket_that_keeps_versions_keeps_none_of_what_is_deleted(
+    s3_servers: Servers, tmp_path: Path
+) -> None:
+    """Issue: an erasure removes blobs with all versions, also those that an earlier deletion only marked."""
+    with shelf("moto", s3_servers, tmp_path) as blobs:
+        assert blobs.server is not None
+        client, bucket = blobs.server.client(), {"Bucket": BUCKET}
+        client.put_bucket_versioning(**bucket, VersioningConfiguration={"Status": "Enabled"})
+        try:
+            for blob_id in ("ab12", "ab123"):
+                _keep(blobs, b"first", blob_id=blob_id)
+                _keep(blobs, b"second", blob_id=blob_id)
+            client.delete_object(**bucket, Key=blobs.key("ab12"))
+
+            assert blobs.store.delete("ab12") is False
+            assert blobs.store.delete_many(["ab123"]) == 1
+
+            left = client.list_object_versions(**bucket, Prefix=blobs.key("ab12"))
+            assert not left.get("Versions")
+            assert not left.get("DeleteMarkers")
+        finally:
+            client.put_bucket_versioning(**bucket, VersioningConfiguration={"Status": "Suspended"})

@@ -292,7 +292,7 @@ def test_the_officer_is_told_of_the_webhook(
     receipt = federation.http.get(f"/api/v1/privacy/requests/{ask('erasure')}/receipt", headers=dpo)
 
     assert b"webhook" in _unpacked(package)
-    assert "webhook" in _claims(receipt.get_data(as_text=True))["siem_copies"]
+    assert {"name": "webhook", "told": None} in _claims(receipt.get_data(as_text=True))["recipients"]
 
 
 def _unpacked(package: bytes) -> bytes:

@@ -35,6 +35,9 @@ def test_the_wheel_brings_what_is_not_python(installed: Path) -> None:
     assert list((installed / "gateway/_migrations/main").glob("*.py"))
     assert list((installed / "gateway/_migrations/keystore").glob("*.py"))
     assert (installed / "gateway/_nginx/fl-gateway.conf.template").is_file()
+    assert (installed / "gateway/console/static/style.css").is_file()
+    assert (installed / "gateway/console/templates/console.html").is_file()
+    assert list((installed / "gateway/translations").glob("*.po"))
     assert not (installed / "migrations").exists()
     assert not (installed / "tests").exists()
     assert all(

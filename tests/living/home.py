@@ -132,7 +132,7 @@ class Home:
         files = [path for path in self.directory.rglob("*") if path.is_file()]
         if self.server is not None:
             files += [path for path in (self.server.directory / "data").rglob("*") if path.is_file()]
-        return b"\n".join([*map(_bytes_of, files), *self._tables_as_text(), *self.kept_elsewhere()])
+        return b"\n".join([*map(_bytes_of, files), *self.tables_as_text(), *self.kept_elsewhere()])
 
     def blob_names(self) -> set[str]:
         """Every blob of the store, in a directory those still being written included."""
@@ -194,7 +194,8 @@ class Home:
         _copy_objects(self.settings, copied)
         return {**self.settings, "blob_url": copied, "queue_url": "", "cache_url": ""}
 
-    def _tables_as_text(self) -> list[bytes]:
+    def tables_as_text(self) -> list[bytes]:
+        """Each table of the database on a PostgreSQL server, after a checkpoint; nothing on SQLite."""
         if self.server is None:
             return []
         plain = self.database_url.replace("postgresql+psycopg://", "postgresql://")

@@ -98,5 +98,5 @@ def kept_in_stores(home: Home) -> bytes:
     """
     files = (path for path in home.directory.rglob("*") if path.is_file())
     names = "\n".join(sorted(home.blob_names())).encode()
-    found = [*(path.read_bytes() for path in files), *home._tables_as_text(), names]
+    found = [*(path.read_bytes() for path in files), *home.tables_as_text(), names]
     return b"\n".join(found).replace(b"-", b"")

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from uuid import uuid4
 
-import numpy as np
 import pytest
-from living.driver import BUDGET, Driver, Json, Person, await_that, good, tensors
+from living.driver import BUDGET, Driver, Person, await_that, good, tensors
 from living.home import Home, home_in
+from living.marked import subject_of
+from living.readable import fields_of
 from living.threads import LocalGateway, local_gateway_in
 from sqlalchemy import func, select
 
-from aggregation.wire import write_safetensors
-from audit.entry import Entry, Sealed, parse_entry
+from audit.entry import Sealed, parse_entry
 from audit.errors import KeyDestroyed
 from audit.events import EVENTS, EventType, Retention
 from audit.reading import reading
 from audit.store import each_entry
-from compliance.erasures.receipt import verify
-from compliance.keyring.keys import SigningUse
 from compliance.keyring.tables import pseudonyms
 from compliance.tables import privacy_requests
 from gateway.rounds.freezing import freeze
@@ -28,26 +25,6 @@ from gateway.rounds.record import open_rounds
 from gateway.rounds.recovery import sweep_blobs
 from gateway.services import Services
 from gateway.tables import client_updates, clients, idempotency_keys, tokens
-
-
-def test_an_erased_person_is_in_no_byte_we_keep(gateway: LocalGateway) -> None:
-    """Promise 5: rows, blobs, queue, cache and log files keep nothing of an erased person."""
-    gateway.add_model(budget=BUDGET)
-    marker = f"canary-{uuid4()}"
-    person = _conspicuous(gateway, marker)
-    other = gateway.register(name="somebody-else")
-    _take_part(gateway, person, other, marker)
-    exported = gateway.export(person)
-    assert exported.count(marker.encode()) >= 4  # so that the search below can find it
-    never_in_clear = marker.encode() not in gateway.home.every_byte_kept()
-
-    receipt = _receipt_of(gateway, gateway.erase(person)["id"])
-
-    assert never_in_clear
-    assert marker.encode() not in gateway.home.every_byte_kept()
-    assert gateway.home.verify_log().ok
-    assert all(place["left"] == 0 for place in receipt["places"])
-    assert b"somebody-else" in gateway.export(other)
 
 
 def test_no_row_and_no_blob_of_an_erased_person_is_left(gateway: LocalGateway) -> None:
@@ -58,7 +35,7 @@ def test_no_row_and_no_blob_of_an_erased_person_is_left(gateway: LocalGateway) -
     for one in (person, other):
         gateway.submit(one, number, Idempotency_Key="k")
     gateway.await_end(number)
-    subject, blobs = _subject_of(gateway.home, person), _blobs_of(gateway.home, person)
+    subject, blobs = subject_of(gateway.home, person), _blobs_of(gateway.home, person)
     assert blobs & gateway.home.blob_names()
 
     gateway.erase(person)
@@ -87,7 +64,7 @@ def test_sealed_fields_of_an_erased_person_cannot_be_opened(gateway: LocalGatewa
         gateway.submit(one, number)
     gateway.send(person, number, b"refused")
     gateway.await_end(number)
-    subject = _subject_of(gateway.home, person)
+    subject = subject_of(gateway.home, person)
     before = _fields_of(gateway.home, subject)
 
     gateway.erase(person)
@@ -107,7 +84,7 @@ def test_a_key_store_restored_from_before_the_erasure_brings_nobody_back(home: H
     gateway.add_model()
     people = [gateway.register(), gateway.register()]
     gateway.run_round(people, {"mechanism": "none"})
-    subject = _subject_of(home, people[0])
+    subject = subject_of(home, people[0])
     gateway.stop()
     backup = home.copy(tmp_path / "backup")
     gateway.start()
@@ -132,7 +109,7 @@ def test_all_stores_restored_from_before_the_erasure_bring_nobody_back(home: Hom
     gateway = LocalGateway(home).start()
     gateway.add_model()
     person = _conspicuous(gateway, marker)
-    subject = _subject_of(home, person)
+    subject = subject_of(home, person)
     gateway.stop()
     backup = home.copy(tmp_path / "backup")
     gateway.start()
@@ -203,7 +180,7 @@ def test_an_erased_person_has_no_pseudonym_and_gets_no_other(gateway: LocalGatew
     """What the SIEM was told is parted from the person, and entries that it gets later name nobody (RULES 28)."""
     gateway.add_model()
     person = gateway.register()
-    subject = _subject_of(gateway.home, person)
+    subject = subject_of(gateway.home, person)
     await_that("the SIEM knows the person", lambda: _has_pseudonym(gateway.home, subject))
 
     gateway.erase(person)
@@ -257,46 +234,6 @@ def _conspicuous(gateway: Driver, marker: str) -> Person:
     )
 
 
-def _take_part(gateway: Driver, person: Person, other: Person, marker: str) -> None:
-    """A round, a refused update, an unknown path and a refused token, each with the marker in it."""
-    number = gateway.open_round()
-    claims = {
-        "X_Update_Metadata": json.dumps({"num_samples": 3, "note": marker}),
-        "Idempotency_Key": marker,
-        "User_Agent": marker,
-        "X_Request_ID": marker,
-        "traceparent": marker,
-    }
-    gateway.submit(person, number, _spelling(marker), **claims)
-    gateway.submit(other, number)
-    assert gateway.await_end(number)["status"] == "completed"
-    gateway.send(person, number, tensors(1), **claims)
-    gateway.http.get(f"/api/v1/{marker}?{marker}", headers=person.headers | {"User-Agent": marker})
-    form = {"grant_type": "client_credentials", "scope": marker}
-    gateway.http.post("/oauth/token", data=form, auth=(marker, marker))
-
-
-def _spelling(text: str) -> bytes:
-    """An update whose tensor spells the text: an encrypted blob must not show it."""
-    spelt = np.frombuffer(text.encode().ljust(128, b"x")[:128], np.float32).reshape(8, 4)
-    return b"".join(write_safetensors({"b": np.zeros(4, np.float32), "w": spelt}))
-
-
-def _receipt_of(gateway: Driver, case_id: str) -> Json:
-    """The erasure receipt, checked against its key."""
-    answer = gateway.http.get(f"/api/v1/privacy/requests/{case_id}/receipt", headers=gateway.as_role("dpo"))
-    with gateway.home.stores() as services:
-        key = services.keystore.signing_key(SigningUse.RECEIPT)
-    told: Json = verify(answer.text, {key.kid: key.private.public_key().public_bytes_raw()})
-    return told
-
-
-def _subject_of(home: Home, person: Person) -> str:
-    with home.stores() as services, reading(services.engine) as conn:
-        query = select(clients.c.subject_id).where(clients.c.client_id == person.client_id)
-        return str(conn.execute(query).scalar_one())
-
-
 def _blobs_of(home: Home, person: Person) -> set[str]:
     query = select(client_updates.c.blob_id).where(client_updates.c.client_id == person.client_id)
     with home.stores() as services, reading(services.engine) as conn:
@@ -333,7 +270,7 @@ def _fields_of(home: Home, subject: str) -> dict[tuple[int, str], Retention]:
     return {
         (entry.seq, name): EVENTS[EventType(entry.event_type)].retention
         for entry in entries
-        for name, value in _places(entry).items()
+        for name, value in fields_of(entry).items()
         if (sealed := Sealed.read(value)) and sealed.key in keys
     }
 
@@ -343,18 +280,13 @@ def _opens(home: Home, place: tuple[int, str]) -> bool:
     with home.stores() as services:
         with reading(services.engine) as conn:
             entry = next(e for s in each_entry(conn) if (e := parse_entry(s.canonical)).seq == seq)
-        sealed = Sealed.read(_places(entry)[name])
+        sealed = Sealed.read(fields_of(entry)[name])
         assert sealed is not None
         try:
             services.sealer.open(sealed, f"{entry.id}.{name}")
         except KeyDestroyed:
             return False
         return True
-
-
-def _places(entry: Entry) -> dict[str, object]:
-    fields: dict[str, object] = {name: entry.members[name] for name in ("actor", "ip_address")}
-    return fields | {f"details.{name}": value for name, value in entry.details.items()}
 
 
 def _freeze(home: Home) -> None:

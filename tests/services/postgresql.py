@@ -129,7 +129,7 @@ class PostgreSQL:
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         with self._log.open("ab") as log:
             return subprocess.Popen(
-                [*_as_postgres(), _program("postgres"), "-D", str(self.directory / "data"), *options],
+                [*_as_postgres(), program("postgres"), "-D", str(self.directory / "data"), *options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -172,7 +172,7 @@ def running() -> Iterator[PostgreSQL]:
 
 def _initialise(directory: Path) -> None:
     options = ["--auth=trust", "--username=postgres", "--encoding=UTF8", "--no-locale", "--no-sync"]
-    command = [*_as_postgres(), _program("initdb"), "-D", str(directory / "data"), *options]
+    command = [*_as_postgres(), program("initdb"), "-D", str(directory / "data"), *options]
     done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"initdb failed: {done.stderr}")
@@ -184,7 +184,7 @@ def _as_postgres() -> list[str]:
     return ["setpriv", *rights, "--pdeathsig=INT", "--"]
 
 
-def _program(name: str) -> str:
+def program(name: str) -> str:
     """A server program: Debian keeps them out of the PATH, one folder a version."""
     versions = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda path: int(path.parts[4]))
     found = str(versions[-1]) if versions else shutil.which(name)

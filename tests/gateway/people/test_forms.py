@@ -177,16 +177,12 @@ def test_credentials_do_not_cross_a_network_in_clear(
 
 def test_a_browser_may_do_nothing_with_a_page_but_show_it(browser: NewBrowser) -> None:
     """CSP, framing, caching, referrer, types: also on errors; and the policy allows the one style there is."""
-    import base64
-    from hashlib import sha256
-
     for page in (browser().get("/console/sign-in"), browser().get("/console/nowhere")):
-        style = re.search(r"<style>(.*?)</style>", page.text, re.DOTALL)
-        assert style is not None
-        digest = base64.b64encode(sha256(style[1].encode()).digest()).decode()
+        nonce = re.search(r'<link rel="stylesheet" nonce="([\w-]{24})"', page.text)
+        assert nonce is not None
         assert page.headers["Content-Security-Policy"].split("; ") == [
             "default-src 'none'",
-            f"style-src 'sha256-{digest}'",
+            f"style-src 'nonce-{nonce[1]}'",
             "base-uri 'none'",
             "frame-ancestors 'none'",
             "form-action 'self'",
@@ -213,6 +209,9 @@ def test_every_field_has_a_label_and_the_page_a_language(browser: NewBrowser) ->
     assert 'name="viewport"' in page
 
 
+TONES = ("good", "warn", "bad", "calm")
+
+
 def luminance(colour: str) -> float:
     """The relative luminance of WCAG 2.2."""
     parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
@@ -228,8 +227,10 @@ def contrast(one: str, other: str) -> float:
 
 def test_colours_can_be_told_apart_in_light_and_dark(browser: NewBrowser) -> None:
     """WCAG 2.2, 1.4.3 and 1.4.11: text 4.5 to 1, edges of fields 3 to 1."""
-    style = browser().get("/console/sign-in").text.partition("<style>")[2].partition("</style>")[0]
-    themes = [dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", block)) for block in style.split("@media", 1)]
+    style = browser().get("/console/static/style.css").text
+    themes = [
+        dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", block)) for block in style.split("@media", 2)[:2]
+    ]
 
     for theme in themes:
         for text, ground in (
@@ -237,11 +238,13 @@ def test_colours_can_be_told_apart_in_light_and_dark(browser: NewBrowser) -> Non
             ("ink", "panel"),
             ("soft", "paper"),
             ("act", "paper"),
+            ("act", "act-ground"),
             ("on-act", "act"),
+            *((tone, ground) for tone in TONES for ground in ("card", f"{tone}-ground")),
         ):
             assert contrast(theme[text], theme[ground]) >= 4.5, (text, ground)
         assert contrast(theme["line"], theme["paper"]) >= 3
-        assert contrast(theme["bad"], theme["panel"]) >= 3
+        assert contrast(theme["line"], theme["card"]) >= 3
 
 
 def test_what_a_person_is_called_is_text_and_no_markup(member: AddMember, browser: NewBrowser) -> None:

@@ -72,7 +72,7 @@ def test_the_console_exports_and_erases_an_account(home: dict[str, str], tmp_pat
 
     assert (exported.exit_code, erased.exit_code) == (0, 0), exported.output + erased.output
     with ZipFile(package) as archive:
-        assert json.loads(archive.read("staff/accounts.jsonl"))["name"] == "Kurt"
+        assert json.loads(archive.read("data/staff_accounts.json"))[0]["name"] == "Kurt"
     assert user_id not in give(home, "list", "--json").stdout
 
 

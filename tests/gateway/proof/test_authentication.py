@@ -314,11 +314,11 @@ def test_an_erasure_takes_what_was_used_with_it(services: Services, http: FlaskC
     assert http.post("/oauth/token", data=signed_form(services, new.client_id)).status_code == 200
     place, late = ClientsPlace(services), read_one(services, new.client_id)
 
-    exported = {file.path: list(file.rows or ()) for file in place.export(new.subject_id)}
+    exported = {part.category: list(part.rows) for part in place.export(new.subject_id)}
     place.erase(new.subject_id)
 
-    assert exported["clients/assertions.jsonl"][0]["client_id"] == new.client_id
-    assert exported["clients/clients.jsonl"][0]["jwks"]["keys"][0]["kid"] == "a"
+    assert exported["assertions"][0]["client_id"] == new.client_id
+    assert exported["clients"][0]["jwks"]["keys"][0]["kid"] == "a"
     assert place.count(new.subject_id) == 0
     with pytest.raises(ClientRefused):
         take_once(services, late)

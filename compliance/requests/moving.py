@@ -162,6 +162,10 @@ class Moves:
         """How many people have approved it."""
         return self.approvals_needed(case) if case.status in _APPROVED else self._approvals_given(case)
 
+    def has_approved(self, case: Case, person: str) -> bool:
+        """Whether this person (a subject id) gave the first of two approvals: another has to give the second."""
+        return self._first_approver(case) == person
+
     # Inside
 
     def _approvals_given(self, case: Case) -> int:
@@ -175,7 +179,7 @@ class Moves:
         asker = self._parts.keystore.subject_of(case.requested_by["key"])
         if not case.may_approve_alone and asker == by.subject:
             raise ApprovalNeedsAnother("who asked for this may not approve it: let a second person do it")
-        if self._first_approver(case) == by.subject:
+        if self.has_approved(case, by.subject):
             raise ApprovalNeedsAnother("you have approved this: a second person has to approve it too")
 
     def _approved_once(self, case: Case, by: Personal) -> Case:

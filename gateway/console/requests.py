@@ -61,6 +61,7 @@ class CaseShown:
     days_left: int | None
     tone: Tone
     approvals: tuple[int, int]
+    has_approved: bool
     owner: str
     is_held: bool
 
@@ -178,6 +179,7 @@ def shown(services: Services, desk: PrivacyDesk, case: Case, person: Person) -> 
         days_left=left,
         tone=urgency(left),
         approvals=(needed if is_held else desk.approvals_given(case), needed),
+        has_approved=desk.has_approved(case, person.subject_id),
         owner=_owner(services, case, person),
         is_held=is_held,
     )

@@ -84,7 +84,7 @@ def test_the_page_s_commands_do_what_it_says(home: Home) -> None:
         assert not privacy_desk(services).holds.release(hold["id"], by=second).is_active
     assert _give(listing) == "no hold\n"
     assert _give(f"{listing} --all").startswith(f"hold {hold['id']}: lifted ")
-    assert "updates: at most 180 days, at least 1\n" in _give(show)
+    assert "updates: at most 180 days, at least 1 day\n" in _give(show)
     assert "would be removed" in _give(look)
     assert json.loads(_give(f"{run} --json"))["applied"] is True
 

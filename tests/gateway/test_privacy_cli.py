@@ -54,3 +54,27 @@ def test_a_closed_request_has_no_days_left(silo: str) -> None:
     assert "days left" in open_line
     assert "withdrawn" in closed_line
     assert "None" not in closed_line
+
+
+def test_an_erasure_that_two_must_approve_says_what_it_waits_for(
+    silo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine is one person: its word is the first approval, and whoever typed it learns who must come next."""
+    monkeypatch.setenv("FLG_ERASURE_APPROVALS", "2")
+
+    told = run("erase", silo)
+
+    assert told.exit_code == 1
+    assert "in_review" in told.stdout
+    assert "needs: a second person's approval" in told.stdout
+
+
+def test_an_erasure_that_a_hold_stops_says_so(silo: str) -> None:
+    """Exit 1 alone would leave the officer guessing what must happen first."""
+    run("hold", "place", silo, "--matter", "claim", "--basis", "e", "--review", "2099-01-01")
+
+    told = run("erase", silo)
+
+    assert told.exit_code == 1
+    assert "on_hold" in told.stdout
+    assert "needs: the end of a legal hold" in told.stdout

@@ -24,6 +24,10 @@ from gateway.services import Services
 from gateway.trail import SYSTEM
 
 _CONSOLE = Personal(SYSTEM, "console")
+_NEEDS = {
+    Status.IN_REVIEW: "a second person's approval, in the console or over the API: this machine counts as one",
+    Status.ON_HOLD: "the end of a legal hold: see fl-gateway privacy hold list; it goes on by itself then",
+}
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 
 
@@ -53,7 +57,8 @@ def erase(*, whose: str, as_json: bool) -> None:
     """Erase the person behind a client or an account (Art. 17); exit 1 while something must stay."""
     with open_console() as services:
         case = _carried_out(services, RequestType.ERASURE, whose)
-    _tell(case, {"receipt": case.receipt, "last_error": case.last_error}, as_json=as_json)
+    beside = {"receipt": case.receipt, "last_error": case.last_error, "needs": _NEEDS.get(case.status)}
+    _tell(case, beside, as_json=as_json)
     if case.status is not Status.COMPLETED:
         sys.exit(1)
 

@@ -100,7 +100,7 @@ def list_requests(*, status: str | None, kind: str | None, unowned: bool, as_jso
     for facts in told:
         clock = "" if facts["days_left"] is None else " due {due_at}  {days_left} days left".format(**facts)
         click.echo(("{id}  {type:<13} {status:<17}".format(**facts) + clock).rstrip())
-    click.echo(f"{total} requests")
+    click.echo(f"{total} request{'' if total == 1 else 's'}")
 
 
 @requests.command()
@@ -267,6 +267,6 @@ def _tell(desk: PrivacyDesk, case: Case, *, as_json: bool) -> None:
         due = case.due_at.astimezone(UTC).isoformat(timespec="seconds")
         click.echo(f"due {due}, {facts['days_left']} days left{' (paused)' if case.paused_at else ''}")
     if facts["approvals_given"] < facts["approvals_needed"]:
-        click.echo(f"approved by {facts['approvals_given']} of {facts['approvals_needed']} people")
+        click.echo(f"approvals: {facts['approvals_given']} of {facts['approvals_needed']}")
     if case.duplicate_of:
         click.echo(f"like the open request {case.duplicate_of}")

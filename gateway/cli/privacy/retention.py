@@ -29,8 +29,8 @@ def show(*, as_json: bool) -> None:
         click.echo(json.dumps(lines))
         return
     for line in lines:
-        most = "until erasure" if line["most_days"] is None else f"at most {line['most_days']} days"
-        click.echo(f"{line['category']}: {most}, at least {line['least_days']}")
+        most = "until erasure" if line["most_days"] is None else f"at most {_days(line['most_days'])}"
+        click.echo(f"{line['category']}: {most}, at least {_days(line['least_days'])}")
 
 
 @retention.command()
@@ -48,3 +48,7 @@ def run(*, applies: bool, as_json: bool) -> None:
         click.echo(told(over, applied=applies))
     if not found:
         click.echo("no kind of data has a term: see FLG_RETENTION")
+
+
+def _days(count: int) -> str:
+    return f"{count} day{'' if count == 1 else 's'}"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import click
 import pytest
 from babel.messages.extract import extract_from_dir
 from flask import Flask
@@ -17,12 +18,14 @@ from audit.events import Outcome
 from audit.siem.cursor import Standing
 from gateway.auth.roster import ClientStatus
 from gateway.auth.scopes import Role
+from gateway.cli import main
 from gateway.console import words
 from gateway.console.names import CLIENTS, OUTCOMES, ROLES, ROUNDS, SINKS
 from gateway.rounds.record import RoundStatus
 from gateway.translations import catalogue, languages
 
 TEMPLATES = ROOT / "gateway/console/templates"
+_COMMAND = re.compile(r"fl-gateway ([a-z-]+) ([a-z-]+)")
 _GAP = re.compile(r"%\((\w+)\)")
 _JINJA = re.compile(r"{#.*?#}|{%-?\s*trans\b.*?endtrans\s*-?%}|{%.*?%}|{{.*?}}", re.DOTALL)
 _MARKUP = re.compile(r'<[^>]*>|[\w-]+="[^"]*"|&\w+;')
@@ -55,6 +58,24 @@ def test_every_text_goes_through_the_catalogue(template: Path) -> None:
     bare = {word for word in _MARKUP.sub(" ", _JINJA.sub(" ", text)).split() if word.strip(_SIGNS)}
 
     assert bare - {"fl-gateway"} == set()
+
+
+def test_every_command_that_a_page_names_exists() -> None:
+    """Who is sent to the command line finds the command there, in every language."""
+    pages = [
+        *TEMPLATES.glob("*.html"),
+        *TEMPLATES.parent.glob("*.py"),
+        *(ROOT / "gateway/translations").glob("*.po"),
+    ]
+    named = {found for page in pages for found in _COMMAND.findall(page.read_text("utf-8"))}
+
+    assert len(named) > 5
+    assert {words for words in named if not _is_command(*words)} == set()
+
+
+def _is_command(group: str, name: str) -> bool:
+    found = main.get_command(click.Context(main), group)
+    return isinstance(found, click.Group) and found.get_command(click.Context(found), name) is not None
 
 
 def test_the_german_catalogue_has_every_text() -> None:

@@ -24,6 +24,7 @@ from gateway.services import Services
 from gateway.tables import model_versions, sessions
 
 ROUND_MS = 3000  # how often the page of a round looks again
+PATIENCE_MS = 10_000  # of a busy machine
 GAUSSIAN = {
     "mechanism": "gaussian",
     "unit": "client",
@@ -101,14 +102,16 @@ def test_a_page_says_when_it_is_not_fresh_any_more(busy: Federation, visitor: Ca
     """Nobody takes an old state for the present one: the page says that the gateway does not answer."""
     olga = visitor("operator")
     page = opened_with_a_clock(olga)
+    told = page.get_by_role("status")
     page.route("**/console/rounds/4", lambda route: route.abort())
     page.clock.run_for(ROUND_MS)
 
-    page.get_by_role("status").get_by_text("The gateway does not answer").wait_for()
+    expect(told.get_by_text("The gateway does not answer")).to_be_visible(timeout=PATIENCE_MS)
 
     page.unroute("**/console/rounds/4")
     page.clock.run_for(2 * ROUND_MS)  # it asks less often the longer nobody answers
-    page.get_by_role("status").get_by_text("Live").wait_for()
+
+    expect(told.get_by_text("Live")).to_be_visible(timeout=PATIENCE_MS)
     olga.complaints.clear()  # the browser says itself that a connection failed
 
 
@@ -218,11 +221,18 @@ def test_strangers_find_the_way_in(new_visitor: Callable[..., Visitor]) -> None:
     """The sign-in page, with and without a refusal, and a page that is not there."""
     guest = new_visitor()
     look(guest.open("/console/sign-in"), "sign-in")
+
     guest.page.get_by_label("Name").fill("nobody")
     guest.page.get_by_label("Password").fill("nothing")
     guest.page.get_by_role("button", name="Sign in").click()
-    guest.page.get_by_role("alert").wait_for()
+
+    refused = guest.page.get_by_role("alert")
+    expect(refused).to_contain_text("The name, the password or the code is wrong", timeout=PATIENCE_MS)
+    expect(guest.page.get_by_role("button", name="Sign in")).to_be_visible()
     look(guest.page, "sign-in-refused")
-    look(guest.open("/console/nowhere"), "nowhere")
+
+    nowhere = guest.open("/console/nowhere")
+    expect(nowhere.get_by_role("heading", level=1)).to_have_text("There is no such object")
+    look(nowhere, "nowhere")
 
     guest.complaints.clear()  # a browser says of each 403 and 404 that there was one

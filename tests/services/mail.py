@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email import message_from_bytes, policy
 from email.message import EmailMessage
+from socketserver import StreamRequestHandler, TCPServer
+from threading import Thread
 from typing import Any
 
 from aiosmtpd.controller import Controller
@@ -94,3 +96,34 @@ def mail_server(pair: Pair | None = None, *, password: str = "") -> Iterator[Mai
         yield server
     finally:
         controller.stop()
+
+
+class BusyMailServer(TCPServer):
+    """Answers whoever asks that it is not to be had, and remembers from which port they asked."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _NotNow)
+        self.port: int = self.server_address[1]
+        self.asked: list[int] = []
+
+
+class _NotNow(StreamRequestHandler):
+    server: BusyMailServer
+
+    def handle(self) -> None:
+        """Say so, and hang up (RFC 5321, 3.8)."""
+        self.server.asked.append(self.client_address[1])
+        self.wfile.write(b"421 mail.example is busy\r\n")
+
+
+@contextmanager
+def busy_mail_server() -> Iterator[BusyMailServer]:
+    """A mail server that is not to be had until the block ends."""
+    with BusyMailServer() as server:
+        thread = Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()

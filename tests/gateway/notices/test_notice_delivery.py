@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 from services.authority import Authority
 from services.clock import FixedClock
-from services.mail import MailServer, mail_server
+from services.mail import MailServer, busy_mail_server, mail_server
 from services.webhook import Receiver, receiving
 from sqlalchemy import select
 
@@ -27,8 +27,6 @@ from gateway.cli import main
 from gateway.config import Config
 from gateway.errors import ConfigError
 from gateway.notices import Notice, NoticeKind, Sender, file_notice, parse_targets, run_notices
-from gateway.notices.letter import Letter, Problem
-from gateway.notices.mail import MailTarget
 from gateway.services import Services
 from gateway.tables import notices
 
@@ -162,22 +160,18 @@ def test_who_got_a_mail_gets_it_once_although_another_recipient_is_refused(
 
 @once_only
 def test_a_target_that_is_away_is_asked_once_a_look_and_holds_up_nobody(
-    services: Services, config: Config, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    services: Services, config: Config, receiver: Receiver
 ) -> None:
     """Fifty notices for a mail server that hangs must not keep the webhook, or a stop, waiting for minutes."""
-    asked: list[str] = []
+    with busy_mail_server() as busy:
+        told = f"smtp://127.0.0.1:{busy.port}?{ADDRESSES} {receiver.url}"
+        moved = replace(services, config=replace(config, notices=told))
+        for number in range(3):
+            file(moved, replace(CAUSE, dedupe_key=str(number)))
+        sender = Sender(moved)
 
-    def away(_self: MailTarget, letter: Letter) -> Problem:
-        asked.append(letter.notice_id)
-        return Problem.AWAY
-
-    monkeypatch.setattr(MailTarget, "deliver", away)
-    for number in range(3):
-        file(services, replace(CAUSE, dedupe_key=str(number)))
-    sender = Sender(services)
-
-    looks = [(sender.look(), len(asked)) for _ in range(2)]
-    sender.close()
+        looks = [(sender.look(), len(busy.asked)) for _ in range(2)]
+        sender.close()
 
     assert looks == [(3, 1), (0, 2)]
     assert len(receiver.posted) == 3

@@ -75,15 +75,30 @@ def parse_body(kind: type[T]) -> T:
 
 def read_json_body() -> bytes:
     """The raw JSON body, within its limit."""
-    limit = current_services().config.max_json_bytes
-    if (request.content_length or 0) > limit:
-        raise PayloadTooLarge(f"A JSON body may have {limit} bytes")
+    limit = limit_json()
     if request.mimetype != "application/json":
         raise UnsupportedMediaType("Send the body as application/json")
     body = request.stream.read(limit + 1)
     if len(body) > limit:
         raise PayloadTooLarge(f"A JSON body may have {limit} bytes")
     return body
+
+
+def limit_json() -> int:
+    """How long a JSON body may be; also for routes that need none, whose caller may send one all the same.
+
+    Raises:
+        PayloadTooLarge: the announced body is longer; none of it was read.
+    """
+    limit = current_services().config.max_json_bytes
+    if (request.content_length or 0) > limit:
+        raise PayloadTooLarge(f"A JSON body may have {limit} bytes")
+    return limit
+
+
+def refuse_long_body() -> None:
+    """Before requests of a blueprint: do nothing for a caller who announces more than a JSON body may have."""
+    limit_json()
 
 
 def parse_json(kind: type[T], body: bytes | str, *, at: str = "") -> T:

@@ -16,7 +16,7 @@ from audit.canonical import JsonValue
 from audit.draft import Personal
 from audit.reading import reading
 from compliance.erasures.erasure import Erasures
-from compliance.errors import CaseChanged, NoStatement, RecipientsNotTold
+from compliance.errors import BadCorrection, CaseChanged, NoStatement, RecipientsNotTold
 from compliance.keeping.holds import Holds
 from compliance.log_place import LogPlace
 from compliance.packages.access import Accesses
@@ -144,12 +144,21 @@ class PrivacyDesk(Moves):
         Args:
             case_id: the request.
             patience_s: if another worker is at it, wait so long for the end.
+
+        Raises:
+            BadCorrection: a rectification that cannot be made; it is in review again.
+            Exception: what a place or a store failed with, which the request notes as its last error.
         """
         case, deadline = self.show(case_id), time.monotonic() + patience_s
         try:
             case = self._run(case)
         except CaseChanged:
             case = self.show(case_id)
+        except BadCorrection:  # it is in review, and says so
+            raise
+        except Exception as error:
+            self._note_failure(case_id, _code_of(error))
+            raise
         while case.status in UNDER_WAY and case.last_error in _SOON and time.monotonic() < deadline:
             time.sleep(_LOOK_S)
             case = self.show(case_id) if case.last_error is None else self.run(case_id)
@@ -192,16 +201,15 @@ class PrivacyDesk(Moves):
     def _try(self, case: Case) -> Case:
         try:
             return self.run(case.id)
-        except Exception as error:  # noqa: BLE001 - a place fails in ways of its own; the others' turn comes
-            return self._note_failure(case.id, _code_of(error))
+        except Exception:  # noqa: BLE001 - a place fails in ways of its own, which is noted; the others' turn comes
+            return self.show(case.id)
 
-    def _note_failure(self, case_id: str, code: str) -> Case:
+    def _note_failure(self, case_id: str, code: str) -> None:
         case = self.show(case_id)
         with self._parts.engine.begin() as conn:
             note_try(conn, case, code[:64])
-        return self.show(case_id)
 
 
 def _code_of(error: Exception) -> str:
     code = getattr(error, "code", None)
-    return code if isinstance(code, str) else type(error).__name__
+    return code if isinstance(code, str) and code.isupper() else type(error).__name__

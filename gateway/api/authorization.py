@@ -13,7 +13,7 @@ from authlib.oauth2 import OAuth2Error
 from flask import Blueprint, Response, redirect, request
 
 from gateway.auth.discovery import settled_issuer
-from gateway.auth.forms import LONGEST_FORM_BYTES
+from gateway.auth.forms import limit_form
 from gateway.auth.grants.families import shared_scope
 from gateway.auth.grants.wish import Wish, state_of
 from gateway.auth.people import Person, check_csrf, signed_in
@@ -23,11 +23,12 @@ from gateway.auth.scopes import MEANINGS, Scope
 from gateway.auth.server import record_oauth_refusal, server
 from gateway.console.next_page import sign_in_page
 from gateway.console.pages import refusal_page, render_page
-from gateway.errors import BadRequest, GatewayError, PayloadTooLarge
+from gateway.errors import BadRequest, GatewayError
 from gateway.openapi import Media, operation
 from gateway.services import current_services
 
 authorization = Blueprint("authorization", __name__, url_prefix="/oauth")
+authorization.before_request(limit_form)
 _ANSWERS = {200: Media.HTML, 303: None, 400: Media.HTML, 421: Media.HTML}
 PARAMETERS = (
     "response_type",
@@ -48,13 +49,6 @@ class RequestNotTrusted(BadRequest):
         "AUTHORIZATION_REQUEST_REFUSED",
         "The application that sent you here asks in a way that is not taken",
     )
-
-
-@authorization.before_request
-def _limit_the_form() -> None:
-    request.max_content_length = LONGEST_FORM_BYTES
-    if (request.content_length or 0) > LONGEST_FORM_BYTES:
-        raise PayloadTooLarge(f"A form may have {LONGEST_FORM_BYTES} bytes")
 
 
 @authorization.before_request

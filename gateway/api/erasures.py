@@ -13,9 +13,10 @@ from gateway.handing_out import receipt_proof
 from gateway.openapi import Media, operation
 from gateway.privacy import desk_parts, privacy_desk
 from gateway.services import current_services
-from gateway.wire import WIRE, answer
+from gateway.wire import WIRE, answer, refuse_long_body
 
 erasures = Blueprint("erasures", __name__, url_prefix="/api/v1/privacy")
+erasures.before_request(refuse_long_body)
 
 
 @dataclass(frozen=True, slots=True, config=WIRE)

@@ -20,9 +20,10 @@ from gateway.places import ClientBook
 from gateway.privacy import privacy_desk
 from gateway.rounds.deadlines import END_OF_TIME
 from gateway.services import current_services
-from gateway.wire import PAGE, WIRE, answer, page, page_asked, parse_body
+from gateway.wire import PAGE, WIRE, answer, page, page_asked, parse_body, refuse_long_body
 
 holds = Blueprint("holds", __name__, url_prefix="/api/v1/privacy/holds")
+holds.before_request(refuse_long_body)
 _STATES = {"active": True, "lifted": False}
 
 

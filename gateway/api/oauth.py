@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from authlib.oauth2 import OAuth2Error
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response
 from pydantic.dataclasses import dataclass
 from werkzeug.exceptions import HTTPException
 
 from gateway.auth import discovery
-from gateway.auth.forms import LONGEST_FORM_BYTES
+from gateway.auth.forms import limit_form
 from gateway.auth.server import record_oauth_refusal, server
 from gateway.auth.tokens import published_keys
-from gateway.errors import GatewayError, NotFound, PayloadTooLarge
+from gateway.errors import GatewayError, NotFound
 from gateway.openapi import Media, operation
 from gateway.problems import oauth_code, oauth_problem
 from gateway.services import current_services
 from gateway.wire import WIRE, json_response
 
 oauth = Blueprint("oauth", __name__, url_prefix="/oauth")
+oauth.before_request(limit_form)
 well_known = Blueprint("well_known", __name__, url_prefix="/.well-known")
 _FRESH = {"Cache-Control": "public, max-age=300"}
 
@@ -39,13 +40,6 @@ class OAuthProblem:
 
     error: str
     error_description: str
-
-
-@oauth.before_request
-def _limit_the_form() -> None:
-    request.max_content_length = LONGEST_FORM_BYTES
-    if (request.content_length or 0) > LONGEST_FORM_BYTES:
-        raise PayloadTooLarge(f"A form may have {LONGEST_FORM_BYTES} bytes")
 
 
 @oauth.post("/token")

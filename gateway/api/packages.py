@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass
 from compliance.errors import NoPackage
 from compliance.packages.handing_out import Way
 from gateway.auth.discovery import base_url
+from gateway.auth.forms import limit_form
 from gateway.auth.origin import address_of
 from gateway.auth.rate_limits import count_address_failure
 from gateway.auth.transport import check_transport
@@ -23,10 +24,12 @@ from gateway.handing_out import streamed
 from gateway.openapi import Media, operation
 from gateway.privacy import privacy_desk
 from gateway.services import current_services
-from gateway.wire import WIRE, answer
+from gateway.wire import WIRE, answer, refuse_long_body
 
 packages = Blueprint("packages", __name__, url_prefix="/api/v1/privacy")
 links = Blueprint("links", __name__, url_prefix="/packages")
+packages.before_request(refuse_long_body)
+links.before_request(limit_form)
 
 
 @dataclass(frozen=True, slots=True, config=WIRE)

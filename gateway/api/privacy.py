@@ -22,11 +22,13 @@ from gateway import idempotency
 from gateway.api.privacy_wire import MoveWish, PrivacyWish, RequestPage, RequestView, SubjectWish, view_of
 from gateway.auth.admission import current_client
 from gateway.errors import (
+    BlobsAway,
     Conflict,
     GatewayError,
     IdempotencyKeyReused,
     InsufficientScope,
     NotFound,
+    StorageFull,
     ValidationFailed,
 )
 from gateway.openapi import Media, operation
@@ -149,10 +151,10 @@ def _open(desk: PrivacyDesk, body: bytes, hashed: str | None, digest: bytes) -> 
 
 
 def _carried_out(desk: PrivacyDesk, case: Case) -> Case:
-    """The request as far as it goes now; what cannot be put right was taken down all the same, and is in review."""
+    """The request as far as it goes now: it was taken down, also where no room is left or nothing can be put right."""
     try:
         return desk.run(case.id, patience_s=_PATIENCE_S)
-    except BadCorrection:
+    except (BadCorrection, StorageFull, BlobsAway):
         return desk.show(case.id)
 
 

@@ -118,7 +118,7 @@ def view_of(desk: PrivacyDesk, case: Case) -> RequestView:
         lifted_at=case.lifted_at,
         attempts=case.attempts,
         last_error=case.last_error,
-        has_package=case.package_blob is not None,
+        has_package=case.package_bytes is not None,
         has_receipt=case.receipt is not None,
         has_statement=case.statement is not None,
     )

@@ -7,9 +7,10 @@ from typing import Any
 
 from authlib.oauth2.rfc6749 import OAuth2Payload, OAuth2Request
 from authlib.oauth2.rfc6749.errors import InvalidRequestError
-from flask import Request
+from flask import Request, request
 
 from gateway.auth.transport import check_transport
+from gateway.errors import PayloadTooLarge
 
 LONGEST_FORM_BYTES = 16_384
 _FORM = "application/x-www-form-urlencoded"
@@ -22,6 +23,24 @@ _SECRETS = (
     "code_verifier",
     "refresh_token",
 )
+
+
+def limit_form() -> None:
+    """Read no form that is longer than one of ours can be.
+
+    Raises:
+        PayloadTooLarge: it is.
+    """
+    request.max_content_length = LONGEST_FORM_BYTES
+    announced = request.content_length or 0
+    if announced > LONGEST_FORM_BYTES or _is_chunked_and_long():
+        raise PayloadTooLarge(f"A form may have {LONGEST_FORM_BYTES} bytes")
+
+
+def _is_chunked_and_long() -> bool:
+    """Whether a form without a length fills the room for one: werkzeug would cut it there unseen."""
+    is_chunked = request.content_length is None and "Transfer-Encoding" in request.headers
+    return is_chunked and len(request.get_data()) >= LONGEST_FORM_BYTES
 
 
 class FormPayload(OAuth2Payload):  # type: ignore[misc]

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from flask import Blueprint, request
 
+from gateway.auth.forms import limit_form
 from gateway.auth.people.csrf import check_csrf
-from gateway.errors import PayloadTooLarge
 
-LONGEST_FORM_BYTES = 16_384
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -22,17 +21,6 @@ def page_blueprint(name: str, path: str) -> Blueprint:
     made.before_request(limit_form)
     made.before_request(_insist_on_our_form)
     return made
-
-
-def limit_form() -> None:
-    """Read no form that is longer than one of ours can be.
-
-    Raises:
-        PayloadTooLarge: it is.
-    """
-    request.max_content_length = LONGEST_FORM_BYTES
-    if (request.content_length or 0) > LONGEST_FORM_BYTES:
-        raise PayloadTooLarge(f"A form may have {LONGEST_FORM_BYTES} bytes")
 
 
 def _insist_on_our_form() -> None:

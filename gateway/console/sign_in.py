@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 from flask import Blueprint, Response, g, redirect, request
 
 from audit.events import EventType
+from gateway.auth.forms import limit_form
 from gateway.auth.origin import address_of
 from gateway.auth.people.attempts import BROWSER_AGE_S, SignInWaits
 from gateway.auth.people.cookies import Cookie, drop_cookie, read_cookie, set_cookie
@@ -17,7 +18,6 @@ from gateway.auth.people.signing_in import Browser, Credentials, NewSession, Sig
 from gateway.auth.rate_limits import count_address_failure
 from gateway.auth.refusals import record
 from gateway.auth.transport import check_transport
-from gateway.console.blueprint import limit_form
 from gateway.console.next_page import HOME, SIGN_IN, read_next, sign_in_page
 from gateway.console.pages import render_page
 from gateway.errors import GatewayError, RateLimited

@@ -11,6 +11,7 @@ from uuid import uuid4
 from zipfile import ZipFile
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from audit.draft import Personal
 from audit.reading import reading
@@ -267,6 +268,26 @@ def test_an_export_that_was_cut_off_runs_again(house: House) -> None:
     assert done.status is Status.COMPLETED
     assert len(list(house.blobs.names())) == 1
     assert house.desk.resume_open() == []
+
+
+def test_a_failure_is_told_to_who_asked_and_noted_by_its_kind(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The request says what it waits for; `e3q8`, as SQLAlchemy has it, tells nobody anything."""
+    case = _opened(house)
+    house.desk.approve(case.id, by=house.officer)
+
+    def fail(_case: Case) -> Case:
+        raise OperationalError("SELECT 1", {}, RuntimeError())
+
+    monkeypatch.setattr(house.desk._accesses, "run", fail)
+    with pytest.raises(OperationalError):
+        house.desk.run(case.id)
+    once = house.desk.show(case.id)
+    (tried,) = house.desk.resume_open()
+
+    assert (once.status, once.last_error, once.attempts) == (Status.APPROVED, "OperationalError", 1)
+    assert (tried.last_error, tried.attempts) == ("OperationalError", 2)
 
 
 def test_an_export_killed_after_its_blob_was_kept_leaves_one_package(house: House) -> None:

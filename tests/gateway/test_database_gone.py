@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,16 @@ from federation import Federation, file_of, tensors
 from services import postgresql
 from sqlalchemy import event, select
 from sqlalchemy.exc import OperationalError
+from werkzeug.test import TestResponse
 
+from audit.draft import Personal
 from audit.reading import reading
 from audit.tables import audit_pending
 from gateway.app import create_app
 from gateway.auth.refusals import close_refusals
 from gateway.config import Config
+from gateway.places import ClientBook
+from gateway.privacy import privacy_desk
 from gateway.rounds.recovery import sweep_blobs
 from gateway.services import Services, open_services
 from gateway.storage.migrating import upgrade
@@ -143,3 +148,136 @@ def test_a_release_whose_database_is_killed_is_carried_out_once(
     assert sorted(versions, key=str) == [1, None]
     assert lines == ["spent"]
     assert sum("round.completed" in body for body in told) == 1
+
+
+# The privacy desk
+
+PATH, HOLDS = "/api/v1/privacy/requests", "/api/v1/privacy/holds"
+
+
+class Desk:
+    """Officers at a gateway whose database dies once, inside the transaction of a statement that is named."""
+
+    def __init__(self, services: Services, server: postgresql.PostgreSQL) -> None:
+        self.services, self.server = services, server
+        self.app = create_app(
+            replace(services, config=replace(services.config, public_url="https://g.example"))
+        )
+        self.http = self.app.test_client()
+        self.federation = Federation(services, self.http)
+        self.dpo, self.other = self.federation.staff("dpo"), self.federation.staff("dpo")
+        self.client_id = self.federation.register("a silo").client_id
+        self.moment = ""
+        event.listen(services.engine, "after_cursor_execute", self._look)
+
+    def die_at(self, moment: str) -> None:
+        """Kill the database right after the next statement that begins so."""
+        self.moment = moment
+
+    def _look(self, _conn: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if self.moment and statement.startswith(self.moment):
+            self.moment = ""
+            self.server.stop(crash=True)
+
+    def received(self, kind: str) -> str:
+        """The id of a request that waits for its approval."""
+        desk, client = privacy_desk(self.services), ClientBook(self.services).subject_of(self.client_id)
+        assert client is not None
+        return desk.open(kind, client, requested_by=Personal("system", "test")).id
+
+    def shown(self, case: str) -> dict[str, Any]:
+        """The request as the API shows it."""
+        found: dict[str, Any] = self.http.get(f"{PATH}/{case}", headers=self.dpo).json
+        return found
+
+    def told(self, event_type: str) -> int:
+        """How many entries of a type there are."""
+        with reading(self.services.engine) as conn:
+            bodies = conn.scalars(select(audit_pending.c.body)).all()
+        return sum(f'"{event_type}"' in body for body in bodies)
+
+    def refused_once(self, ask: Callable[[], TestResponse], moment: str) -> TestResponse:
+        """Ask while the database dies, and start it again; the answer must be a clear 503."""
+        self.die_at(moment)
+        refused = ask()
+        is_dead = not self.moment
+        self.server.start()
+        assert is_dead, f"no statement begins with {moment}"
+        assert refused.status_code == 503, refused.text
+        assert refused.headers["Retry-After"]
+        return refused
+
+
+@pytest.fixture
+def desk(services: Services, server: postgresql.PostgreSQL) -> Iterator[Desk]:
+    """Officers at work."""
+    made = Desk(services, server)
+    yield made
+    close_refusals(made.app)
+
+
+@pytest.mark.parametrize("moment", ["UPDATE privacy_requests", "INSERT INTO audit_pending"])
+def test_a_move_whose_database_is_killed_is_made_once(desk: Desk, moment: str) -> None:
+    """Request and entry commit together, or neither: 503, nothing moved, and the same move again is one."""
+    case = desk.received("access")
+    before = desk.shown(case)
+
+    refused = desk.refused_once(lambda: desk.http.post(f"{PATH}/{case}/take", headers=desk.dpo), moment)
+    between, told = desk.shown(case), desk.told("privacy.moved")
+    again = desk.http.post(f"{PATH}/{case}/take", headers=desk.dpo)
+
+    assert refused.json["code"] == "INSUFFICIENT_RESOURCES"
+    assert (between, told) == (before, 0)
+    assert (again.status_code, again.json["is_owned"]) == (200, True)
+    assert desk.told("privacy.moved") == 1
+
+
+@pytest.mark.parametrize("moment", ["UPDATE privacy_holds", "INSERT INTO audit_pending"])
+def test_a_release_of_a_hold_whose_database_is_killed_ends_it_once(desk: Desk, moment: str) -> None:
+    """503 and the hold stands; the second person's word again ends it, with one entry."""
+    wish = {"subject": {"client_id": desk.client_id}, "matter": "7 O 12/26", "basis": "e"}
+    ahead = (desk.services.clock() + timedelta(days=90)).isoformat()
+    hold = desk.http.post(HOLDS, json={**wish, "review_at": ahead}, headers=desk.dpo).json["id"]
+    assert desk.http.delete(f"{HOLDS}/{hold}", headers=desk.dpo).status_code == 202
+
+    desk.refused_once(lambda: desk.http.delete(f"{HOLDS}/{hold}", headers=desk.other), moment)
+    between, told = desk.http.get(f"{HOLDS}/{hold}", headers=desk.dpo).json, desk.told("hold.lifted")
+    again = desk.http.delete(f"{HOLDS}/{hold}", headers=desk.other)
+
+    assert (between["is_active"], between["release_asked_at"] is None, told) == (True, False, 0)
+    assert (again.status_code, again.json["is_active"]) == (200, False)
+    assert desk.told("hold.lifted") == 1
+
+
+@pytest.mark.parametrize("moment", ["UPDATE privacy_requests", "UPDATE subjects", "DELETE FROM clients"])
+def test_an_erasure_whose_database_is_killed_ends_with_one_receipt(desk: Desk, moment: str) -> None:
+    """503 in the middle of it; approving again sees it through, and nothing of the person is left."""
+    case = desk.received("erasure")
+
+    desk.refused_once(lambda: desk.http.post(f"{PATH}/{case}/approve", headers=desk.dpo), moment)
+    between = desk.shown(case)
+    again = desk.http.post(f"{PATH}/{case}/approve", headers=desk.dpo)
+    receipt = desk.http.get(f"{PATH}/{case}/receipt", headers=desk.dpo)
+
+    assert between["status"] in ("received", "approved", "running")
+    assert (again.status_code, again.json["status"]) == (200, "completed")
+    assert (again.json["has_receipt"], receipt.status_code) == (True, 200)
+    assert desk.told("privacy.erased") == 1
+    assert ClientBook(desk.services).subject_of(desk.client_id) is None
+
+
+@pytest.mark.parametrize("moment", ["UPDATE package_links", "INSERT INTO audit_pending"])
+def test_a_link_whose_database_is_killed_is_still_good(desk: Desk, moment: str) -> None:
+    """503 as a page, nothing used up, no entry of a fetch that was none; the same press again gets the package."""
+    case = desk.received("access")
+    assert desk.http.post(f"{PATH}/{case}/approve", headers=desk.dpo).json["status"] == "completed"
+    url = desk.http.post(f"{PATH}/{case}/link", headers=desk.dpo).json["url"]
+    path = url.removeprefix("https://g.example")
+
+    refused = desk.refused_once(lambda: desk.http.post(path, buffered=True), moment)
+    told = desk.told("privacy.fetched")
+    given, spent = desk.http.post(path, buffered=True), desk.http.post(path)
+
+    assert (refused.mimetype, told) == ("text/html", 0)
+    assert (given.status_code, given.mimetype, spent.status_code) == (200, "application/zip", 404)
+    assert desk.told("privacy.fetched") == 1

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, String, Table, Text, text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    cast,
+    text,
+)
 
 from audit.datamap import UtcDateTime, impersonal, personal
 
@@ -97,7 +109,11 @@ audit_tiles = Table(
     "audit_tiles",
     metadata,
     Column(
-        "level", Integer, primary_key=True, autoincrement=False, info=impersonal("the tile's level, from 1")
+        "level",
+        Integer,
+        primary_key=True,
+        autoincrement=False,
+        info=impersonal("the tile's level; one of level 0 repeats 256 leaf hashes for proofs"),
     ),
     Column(
         "tile", _Position, primary_key=True, autoincrement=False, info=impersonal("its place in the level")
@@ -106,6 +122,10 @@ audit_tiles = Table(
         "hashes", LargeBinary, nullable=False, info=impersonal("up to 256 hashes, of 256^level entries each")
     ),
 )
+
+# SQLite keeps a number or a text in a column of bytes, too: what stands there is read as bytes, and found to be wrong.
+LEAF_HASH = cast(audit_log.c.leaf_hash, LargeBinary).label("leaf_hash")
+HASHES = cast(audit_tiles.c.hashes, LargeBinary).label("hashes")
 
 siem_cursors = Table(
     "siem_cursors",

@@ -1,7 +1,8 @@
 """The Merkle tree in the database: C2SP tlog-tiles of 256 hashes, so that a proof reads a handful of rows.
 
-Tile level 0 is `audit_log.leaf_hash`. A row of `audit_tiles` at level L holds the roots of subtrees of
-256^L entries, in order, up to 256 of them; it grows at its end and is derived from the leaves alone.
+A row of `audit_tiles` at level L holds the roots of subtrees of 256^L entries, in order, up to 256 of them; it grows
+at its end and is derived from the leaves alone, which are `audit_log.leaf_hash`. A row of level 0 repeats 256 of these
+for inclusion proofs: it is written once full, may be missing, and nothing is signed by what it says.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeAlias
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, insert, select, tuple_, update
+from sqlalchemy import Connection, delete
 
 from audit.errors import TilesDamaged
 from audit.merkle import (
@@ -26,33 +27,30 @@ from audit.merkle import (
 )
 from audit.proof import Proof
 from audit.store import entry_at, newest_checkpoint, witnessed_checkpoint
-from audit.tables import audit_log, audit_tiles
+from audit.tables import audit_tiles
+from audit.tree_rows import TileKey, read_rows, write_rows
 
 TILE_WIDTH = 256
 _LEVELS = 8  # tree levels in one tile
 _TILES_KEPT = 128  # about 5 MB of a process
 _REBUILT_AT_ONCE = TILE_WIDTH * TILE_WIDTH
 
-TileKey: TypeAlias = tuple[int, int]
 _Rows: TypeAlias = tuple[list[bytes], ...]  # a tile's hashes, and the nodes above them, level by level
 
 
-_LEAVES = (
-    select(audit_log.c.seq, audit_log.c.leaf_hash)
-    .where(audit_log.c.seq.between(bindparam("low"), bindparam("high")))
-    .order_by(audit_log.c.seq)
-)
-_PACKED = select(audit_tiles).where(
-    tuple_(audit_tiles.c.level, audit_tiles.c.tile).in_(bindparam("keys", expanding=True))
-)
-
-
 class TreeSource:
-    """The perfect subtrees of the log's first `size` entries; reads each tile once."""
+    """The perfect subtrees of the log's first `size` entries; reads each tile once.
 
-    def __init__(self, conn: Connection, size: int) -> None:
+    Args:
+        conn: reads.
+        size: how many entries the tree has.
+        packed: take leaves from tiles of level 0 where there are some: for paths, which their readers check.
+    """
+
+    def __init__(self, conn: Connection, size: int, *, packed: bool = False) -> None:
         self._conn = conn
         self._size = size
+        self._packed = packed
         self._tiles: dict[TileKey, _Rows] = {}
 
     def node(self, level: int, index: int) -> bytes:
@@ -77,13 +75,9 @@ class TreeSource:
         return [self.node(level, index) for level, index in peak_places(self._size)]
 
     def load(self, keys: Collection[TileKey]) -> None:
-        """Read these tiles now: those above the leaves with one query."""
+        """Read these tiles now, with one query."""
         widths = {key: self._width(key) for key in keys if key not in self._tiles}
-        within = [key for key, width in widths.items() if width]
-        stored = self._packed([key for key in within if key[0] > 0])
-        for key in within:
-            if key[0] == 0:
-                stored[key] = self._leaves(key[1], widths[key])
+        stored = self._stored({key: width for key, width in widths.items() if width})
         for key, width in widths.items():
             self._tiles[key] = _rows_of(stored.get(key, b"")[: width * HASH_BYTES])
 
@@ -97,18 +91,31 @@ class TreeSource:
         level, tile = key
         return min(TILE_WIDTH, max(0, (self._size >> _LEVELS * level) - tile * TILE_WIDTH))
 
-    def _leaves(self, tile: int, width: int) -> bytes:
-        low = tile * TILE_WIDTH
-        rows = self._conn.execute(_LEAVES, {"low": low, "high": low + width - 1}).all()
-        packed = b"".join([leaf for _, leaf in rows if len(leaf) == HASH_BYTES])
-        if [seq for seq, _ in rows] != [*range(low, low + len(packed) // HASH_BYTES)]:
-            raise TilesDamaged(0, tile)
-        return packed
+    def _stored(self, widths: Mapping[TileKey, int]) -> dict[TileKey, bytes]:
+        packed = {
+            key for key, width in widths.items() if key[0] > 0 or (self._packed and width == TILE_WIDTH)
+        }
+        spans = {key: _span(key[1], width) for key, width in widths.items() if key[0] == 0}
+        stored, leaves = read_rows(self._conn, packed, [spans[key] for key in spans.keys() - packed])
+        lacking = {
+            key: span for key, span in spans.items() if len(stored.get(key, b"")) < len(span) * HASH_BYTES
+        }
+        if packed & lacking.keys():
+            leaves |= read_rows(self._conn, (), [lacking[key] for key in packed & lacking.keys()]).leaves
+        return stored | {key: _joined(leaves, span) for key, span in lacking.items()}
 
-    def _packed(self, keys: Sequence[TileKey]) -> dict[TileKey, bytes]:
-        if not keys:
-            return {}
-        return {(level, tile): hashes for level, tile, hashes in self._conn.execute(_PACKED, {"keys": keys})}
+
+def _span(tile: int, width: int) -> range:
+    return range(tile * TILE_WIDTH, tile * TILE_WIDTH + width)
+
+
+def _joined(leaves: Mapping[int, bytes], span: range) -> bytes:
+    joined = b"".join(
+        [leaf for leaf in map(leaves.get, span) if leaf is not None and len(leaf) == HASH_BYTES]
+    )
+    if len(joined) < len(span) * HASH_BYTES:
+        raise TilesDamaged(0, span[0] // TILE_WIDTH)
+    return joined
 
 
 class _Wanted:
@@ -141,14 +148,17 @@ def root(conn: Connection, size: int) -> bytes:
 
 def inclusion(conn: Connection, seq: int, size: int) -> list[bytes]:
     """The path from the entry `seq` to the root of the first `size` entries."""
-    source, wanted = TreeSource(conn, size), _Wanted()
+    source, wanted = TreeSource(conn, size, packed=True), _Wanted()
     prove_inclusion(wanted, seq, size)
     source.load(wanted.keys)
     return prove_inclusion(source, seq, size)
 
 
 def consistency(conn: Connection, old: int, new: int) -> list[bytes]:
-    """The proof that the first `old` entries are the beginning of the first `new`."""
+    """The proof that the first `old` entries are the beginning of the first `new`, made of the leaves themselves.
+
+    Witnesses sign by it: a tile that somebody changed must not look to them like another log.
+    """
     source, wanted = TreeSource(conn, new), _Wanted()
     prove_consistency(wanted, old, new)
     source.load(wanted.keys)
@@ -178,25 +188,20 @@ def grow(source: TreeSource, size: int, leaves: Sequence[bytes]) -> Growth:
 
     def collect(level: int, first: int, nodes: Sequence[bytes]) -> None:
         tile_level, height = divmod(level, _LEVELS)
-        if height or not tile_level:
+        if height:
             return
-        for index, node in enumerate(nodes, first):
-            key = (tile_level, index // TILE_WIDTH)
-            if key not in tiles:
-                tiles[key] = source.tile(*key)
-            tiles[key].append(node)
+        for tile in range(first // TILE_WIDTH, -(-(first + len(nodes)) // TILE_WIDTH)):
+            low = tile * TILE_WIDTH - first
+            tiles[tile_level, tile] = [*source.tile(tile_level, tile), *nodes[max(0, low) : low + TILE_WIDTH]]
 
     peaks = grown(size, source.peaks(), leaves, collect)
-    return Growth(CompactRange(size + len(leaves), peaks).root(), tiles)
+    written = {key: hashes for key, hashes in tiles.items() if key[0] > 0 or len(hashes) == TILE_WIDTH}
+    return Growth(CompactRange(size + len(leaves), peaks).root(), written)
 
 
 def write_tiles(conn: Connection, tiles: Mapping[TileKey, list[bytes]]) -> None:
     """Store changed tiles."""
-    for (level, tile), hashes in tiles.items():
-        packed = b"".join(hashes)
-        changed = conn.execute(update(audit_tiles).where(_is_tile(level, tile)).values(hashes=packed))
-        if changed.rowcount == 0:
-            conn.execute(insert(audit_tiles).values(level=level, tile=tile, hashes=packed))
+    write_rows(conn, {key: b"".join(hashes) for key, hashes in tiles.items()})
 
 
 def rebuild(conn: Connection, size: int) -> None:
@@ -208,10 +213,6 @@ def rebuild(conn: Connection, size: int) -> None:
         tiles = range(start // TILE_WIDTH, -(-end // TILE_WIDTH))
         leaves = [leaf for tile in tiles for leaf in source.tile(0, tile)]
         write_tiles(conn, grow(TreeSource(conn, start), start, leaves).tiles)
-
-
-def _is_tile(level: int, tile: int) -> ColumnElement[bool]:
-    return and_(audit_tiles.c.level == level, audit_tiles.c.tile == tile)
 
 
 @lru_cache(_TILES_KEPT)

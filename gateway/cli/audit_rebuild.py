@@ -53,6 +53,10 @@ def _said(found: Rebuilding) -> list[str]:
     said += [f"entry {seq}: the stored leaf hash is not that of its text" for seq in found.first_bad_leaves]
     if found.bad_leaves > len(found.first_bad_leaves):
         said.append(f"and {found.bad_leaves - len(found.first_bad_leaves)} more entries")
+    if found.packed:
+        said.append(
+            f"{found.packed} tiles of leaf hashes, which only make proofs faster, were lacking: written"
+        )
     mended = "written anew" if found.is_mended else "left as it is"
     said += [f"tile {level}/{tile} differed: {mended}" for level, tile in found.bad_tiles]
     if found.is_signed is False:

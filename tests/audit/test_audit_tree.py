@@ -10,11 +10,12 @@ from itertools import pairwise
 import pytest
 from logbook import Logbook
 from services.clock import FixedClock
-from sqlalchemy import event, insert, select, update
+from sqlalchemy import delete, event, insert, select, update
 from sqlalchemy.dialects import sqlite
 
 from audit import merkle
 from audit.datamap import UtcDateTime
+from audit.errors import BadProof, TilesDamaged
 from audit.merkle import (
     CompactRange,
     leaf_hash,
@@ -100,24 +101,87 @@ def test_tiles_derived_again_are_the_same(big: Logbook) -> None:
 
     assert after == before
     assert [(row.level, row.tile, len(row.hashes) // 32) for row in after] == [
+        *((0, tile, 256) for tile in range(SIZE // 256)),
         (1, 0, 256),
         (1, 1, (SIZE - 65_536) // 256),
         (2, 0, 1),
     ]
 
 
-def test_a_proof_reads_at_most_two_tiles_of_leaves_and_asks_three_times(big: Logbook) -> None:
-    """The way of a leaf and the tree's edge: 512 leaf hashes, and all tiles above them in one query."""
+@pytest.mark.parametrize("old", [None, 12_345])
+def test_a_proof_asks_once(big: Logbook, old: int | None) -> None:
+    """The way of a leaf and the tree's edge: tiles, and the leaves of the unfinished tile, in one query."""
     statements: list[str] = []
     event.listen(
         big.engine, "before_cursor_execute", lambda _conn, _cursor, told, *_: statements.append(told)
     )
 
     with reading(big.engine) as conn:
-        inclusion(conn, 12_345, SIZE)
+        proof = consistency(conn, old, SIZE) if old else inclusion(conn, 12_345, SIZE)
 
-    assert sum("leaf_hash" in told for told in statements) == 2
-    assert sum("hashes" in told for told in statements) == 1
+    assert proof
+    assert len([told for told in statements if told.startswith("SELECT")]) == 1
+
+
+@pytest.mark.parametrize("left", [0, 32, 8160])
+def test_a_tile_of_leaves_that_lacks_or_was_cut_is_no_damage(big: Logbook, memory: Nodes, left: int) -> None:
+    """Decision 0163: a log of an older version has none; the proof is made from the leaves."""
+    tile = (audit_tiles.c.level == 0) & (audit_tiles.c.tile == 12_345 // 256)
+    with big.engine.connect() as conn:
+        hashes = conn.scalar(select(audit_tiles.c.hashes).where(tile))
+        assert hashes is not None
+        conn.execute(
+            update(audit_tiles).where(tile).values(hashes=hashes[:left])
+            if left
+            else delete(audit_tiles).where(tile)
+        )
+
+        assert inclusion(conn, 12_345, SIZE) == prove_inclusion(memory, 12_345, SIZE)
+        assert consistency(conn, 12_345, SIZE) == prove_consistency(memory, 12_345, SIZE)
+        conn.rollback()
+
+
+def test_a_forged_tile_of_leaves_makes_no_proof_that_holds(big: Logbook) -> None:
+    """Whoever reads the proof finds it; the root is that of the leaves."""
+    seq, place = 12_345, (12_344 % 256) * 32
+    tile = (audit_tiles.c.level == 0) & (audit_tiles.c.tile == seq // 256)
+    with big.engine.connect() as conn:
+        good = root(conn, SIZE)
+        hashes = conn.scalar(select(audit_tiles.c.hashes).where(tile))
+        assert hashes is not None
+        forged = hashes[:place] + bytes(32) + hashes[place + 32 :]
+        conn.execute(update(audit_tiles).where(tile).values(hashes=forged))
+
+        proof = inclusion(conn, seq, SIZE)
+
+        assert root(conn, SIZE) == good
+        assert proof[0] == bytes(32)
+        with pytest.raises(BadProof):
+            verify_inclusion(LEAVES[seq], seq, SIZE, proof, good)
+        conn.rollback()
+
+
+def test_forged_tiles_of_leaves_raise_no_alarm(big: Logbook, memory: Nodes) -> None:
+    """Decision 0163: witnesses sign, and the publisher goes on, by proofs of consistency: these come from leaves."""
+    with big.engine.connect() as conn:
+        conn.execute(update(audit_tiles).where(audit_tiles.c.level == 0).values(hashes=bytes(8192)))
+
+        for old in (3, 12_345, 65_537, SIZE - 256):
+            assert consistency(conn, old, SIZE) == prove_consistency(memory, old, SIZE)
+        conn.rollback()
+
+
+def test_lost_leaves_are_damage_where_no_tile_has_them(sqlite_log: Logbook) -> None:
+    """Neither the log nor a tile of it can say what the proof needs."""
+    sqlite_log.grow(600)
+    sqlite_log.tamper(
+        "DELETE FROM audit_log WHERE seq IN (7, 590)", "DELETE FROM audit_tiles WHERE level = 0"
+    )
+    with reading(sqlite_log.engine) as conn:
+        for seq, size, tile in ((3, 512, 0), (300, 600, 2)):
+            with pytest.raises(TilesDamaged) as damage:
+                inclusion(conn, seq, size)
+            assert (damage.value.level, damage.value.tile) == (0, tile)
 
 
 def test_a_tile_is_answered_as_it_stands_in_the_database(big: Logbook) -> None:

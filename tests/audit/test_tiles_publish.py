@@ -200,9 +200,10 @@ def test_nothing_unsigned_is_published(sqlite_log: Logbook, target: Shelf, where
         elif where == "entry with its leaf":
             conn.execute(row.values(canonical=other.canonical.decode(), leaf_hash=other.leaf()))
         elif where == "tile above":
-            hashes = conn.execute(audit_tiles.select()).one().hashes
+            above = audit_tiles.c.level == 1
+            hashes = conn.execute(audit_tiles.select().where(above)).one().hashes
             forged = hashes[:32] + bytes(32) + hashes[64:]
-            conn.execute(update(audit_tiles).values(hashes=forged))
+            conn.execute(update(audit_tiles).where(above).values(hashes=forged))
         else:
             conn.execute(
                 update(audit_checkpoints).where(audit_checkpoints.c.size == 800).values(root=bytes(32))

@@ -161,16 +161,18 @@ def _subjects(
 
 def _cut_to_fit(made: Draft, owned: Mapping[str, JsonValue | Personal], seal: _Sealing) -> Draft:
     """Cut the longest details, one after the other, until the entry fits into a tile's bundle."""
-    longest_first = sorted(owned, key=lambda name: _length(made.details[name]), reverse=True)
-    details = dict(made.details)
-    for name in longest_first:
-        if len(made.body()) <= _MAX_BODY_BYTES:
+    if _fits(made):
+        return made
+    for name in sorted(owned, key=lambda name: _length(made.details[name]), reverse=True):
+        cut = seal.detail(name, _cut(owned[name]))
+        made = replace(made, details=MappingProxyType({**made.details, name: cut}))
+        if _fits(made):
             return made
-        details[name] = seal.detail(name, _cut(owned[name]))
-        made = replace(made, details=MappingProxyType(dict(details)))
-    if len(made.body()) > _MAX_BODY_BYTES:
-        raise EntryTooLong(f"the entry is longer than {MAX_ENTRY_BYTES} bytes though every detail was cut")
-    return made
+    raise EntryTooLong(f"the entry is longer than {MAX_ENTRY_BYTES} bytes though every detail was cut")
+
+
+def _fits(made: Draft) -> bool:
+    return len(made.body()) <= _MAX_BODY_BYTES
 
 
 def _length(value: JsonValue | Sealed) -> int:

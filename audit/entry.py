@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
 from operator import itemgetter
@@ -79,9 +79,21 @@ class Draft:
     details: Mapping[str, JsonValue | Sealed]
     subjects: frozenset[str]
     """Whom it was sealed under: the writer locks them (RULES 18). It is not stored."""
+    _body: bytes = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Spell it once: before any transaction, and so that what is staged is what the receipt tells of."""
+        object.__setattr__(self, "_body", self._spelled())
 
     def body(self) -> bytes:
         """The canonical JSON without `seq` and `prev`."""
+        return self._body
+
+    def digest(self) -> bytes:
+        """The `entry_digest` of a receipt: SHA-256 of the body (RULES 21)."""
+        return sha256(self._body).digest()
+
+    def _spelled(self) -> bytes:
         return canonical(
             {
                 "id": self.id,
@@ -100,10 +112,6 @@ class Draft:
                 },
             }
         )
-
-    def digest(self) -> bytes:
-        """The `entry_digest` of a receipt: SHA-256 of the body (RULES 21)."""
-        return sha256(self.body()).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,13 +201,13 @@ def place(body: bytes, seq: int, prev: str) -> Entry:
         raise BadEntry("not the body of an entry")
     members |= {"seq": seq, "prev": prev}
     _check(members)
-    data = _with_place(body, seq, prev)
+    data = with_place(body, seq, prev)
     if len(data) > MAX_ENTRY_BYTES:
         raise BadEntry(f"longer than {MAX_ENTRY_BYTES} bytes")
     return Entry(MappingProxyType(members), data)
 
 
-def _with_place(body: bytes, seq: int, prev: str) -> bytes:
+def with_place(body: bytes, seq: int, prev: str) -> bytes:
     """A canonical body with `prev` and `seq` where their names stand in order: the rest was spelled once already.
 
     Behind `request_id` only texts follow, and a quote inside of a text has a backslash before it.
@@ -270,4 +278,5 @@ __all__ = [
     "place",
     "read_time",
     "time_text",
+    "with_place",
 ]

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from sqlalchemy import Connection, Engine, Row, delete, func, insert, select
+from sqlalchemy import Connection, Engine, Row, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from audit.checkpoint import LogSigner, SignedTree
 from audit.crash import CrashPoint, no_crash
-from audit.entry import FIRST_PREV, Entry, parse_entry, place
+from audit.entry import FIRST_PREV, parse_entry
 from audit.errors import (
     AuditError,
     BadPending,
@@ -28,14 +28,25 @@ from audit.errors import (
     StateConflict,
     TilesDamaged,
 )
-from audit.merkle import root_hash
+from audit.merkle import leaf_hash, root_hash
 from audit.reading import reading
-from audit.store import LogRows, StoredCheckpoint, entry_at, insert_rows, newest_checkpoint, tree_size
+from audit.staged import Placed, placed
+from audit.store import (
+    LogRows,
+    StoredCheckpoint,
+    delete_pending,
+    entry_at,
+    insert_rows,
+    newest_checkpoint,
+    tree_size,
+)
 from audit.succession import succeeded_tree
 from audit.tables import audit_checkpoints, audit_pending
-from audit.tree import TileKey, TreeSource, grow, write_tiles
+from audit.tree import TreeSource, grow, write_tiles
+from audit.tree_rows import TileKey
 
 _LEADER = 0x666C_675F_7365_71  # PostgreSQL's advisory lock of the one sequencer
+_INDEXED_LENGTH = 64  # of the columns that PostgreSQL holds them in
 _BEHIND = 4  # times the batch: fewer signatures and syncs for each entry
 
 
@@ -74,6 +85,7 @@ class _Batch:
     """Entries with their places, computed outside of the writing transaction."""
 
     size: int
+    ids: Sequence[str]
     rows: LogRows
     tiles: Mapping[TileKey, list[bytes]]
     tree: SignedTree
@@ -171,22 +183,22 @@ class Sequencer:
         rows, leaves = LogRows(), list[bytes]()
         for seq, row in enumerate(seen.pending, size):
             entry = _placed(row.id, row.body, seq, prev)
-            leaves.append(entry.leaf())
-            rows.add(entry, leaves[-1])
-            prev = leaves[-1].hex()
+            leaf = leaf_hash(entry.canonical)
+            leaves.append(leaf)
+            rows.add(entry, leaf)
+            prev = leaf.hex()
         growth = grow(seen.source, size, leaves)
         tree = SignedTree(self._signer.origin, size + len(leaves), growth.root)
-        return _Batch(size, rows, growth.tiles, tree)
+        return _Batch(size, [row.id for row in seen.pending], rows, growth.tiles, tree)
 
     def _commit(self, batch: _Batch) -> bool:
         """Write a batch in one transaction, unless another sequencer leads or was faster."""
-        ids = [row["id"] for row in batch.rows.entries]
         with self._engine.begin() as conn:
             if not _leads(conn) or tree_size(conn) != batch.size:
                 return False
             insert_rows(conn, batch.rows)
             write_tiles(conn, batch.tiles)
-            conn.execute(delete(audit_pending).where(audit_pending.c.id.in_(ids)))
+            delete_pending(conn, batch.ids)
         return True
 
     def _sign(self, last: SignedTree | None, published: StoredCheckpoint | None, tree: SignedTree) -> None:
@@ -229,13 +241,18 @@ def _checked_root(source: TreeSource, size: int, *known: SignedTree | StoredChec
         raise
 
 
-def _placed(entry_id: str, body: str, seq: int, prev: str) -> Entry:
+def _placed(entry_id: str, body: object, seq: int, prev: str) -> Placed:
+    if not isinstance(body, str):
+        raise BadPending(entry_id, "its body is not a text")  # SQLite keeps bytes in a column of texts, too
     try:
-        entry = place(body.encode(), seq, prev)
+        entry = placed(body, seq, prev)
     except AuditError as error:
         raise BadPending(entry_id, str(error)) from None
     if entry.id != entry_id:
         raise BadPending(entry_id, "it bears another id")
+    indexed = (entry.event_type, *entry.key_ids)
+    if max(map(len, indexed)) > _INDEXED_LENGTH or "\0" in "".join(indexed):
+        raise BadPending(entry_id, "its event type or the id of a key does not fit into a column of the log")
     return entry
 
 

@@ -60,7 +60,7 @@ def main() -> None:
     count, long, proven = (10_000, 100_000, 20_000) if chosen.quick else (50_000, 1_000_000, 100_000)
     seconds_s = 5.0 if chosen.quick else 30.0
     figures: list[Figure] = []
-    with tempfile.TemporaryDirectory(prefix="flg-bench-") as folder, postgresql.running() as server:
+    with tempfile.TemporaryDirectory(prefix="flg-bench-") as folder, postgresql.running(syncs=True) as server:
         for name, database in (("SQLite", None), ("PostgreSQL", server)):
             directory = Path(folder) / name
             figures += _whole_path(name, directory, database, count)
@@ -235,6 +235,9 @@ class _Mute:
         self._entry = services.trail.draft(
             EventType.SERVER_STARTED, details={"mode": "bench", "version": "0"}
         )
+
+    def follow_requests(self, *_: object) -> None:
+        """Nobody's."""
 
     def draft(self, *_: Any, **__: Any) -> Draft:
         """Always the same entry."""

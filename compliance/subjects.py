@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import Connection, and_, insert, select, update
+from sqlalchemy import Connection, and_, bindparam, insert, select, update
 
 from audit.draft import NOBODY
 from compliance.errors import NeverErasable, SubjectErasing, UnknownSubject
@@ -31,6 +31,12 @@ class Ground(StrEnum):
 
 
 _SINCE = {Ground.RESTRICTION: subjects.c.restricted_at, Ground.OBJECTION: subjects.c.objected_at}
+# Made once: nearly each writing transaction holds somebody, most of them one alone.
+_HOLD = (
+    select(subjects.c.subject_id, subjects.c.state).order_by(subjects.c.subject_id).with_for_update(read=True)
+)
+_HOLD_ONE = _HOLD.where(subjects.c.subject_id == bindparam("one"))
+_HOLD_SOME = _HOLD.where(subjects.c.subject_id.in_(bindparam("some", expanding=True)))
 UNRESTRICTED = and_(*(column.is_(None) for column in _SINCE.values()))
 
 
@@ -112,13 +118,12 @@ def created_at(conn: Connection, subject_id: str) -> datetime | None:
 
 
 def _locked_states(conn: Connection, wanted: list[str]) -> dict[str, SubjectState]:
-    states: dict[str, SubjectState] = {}
-    for first in range(0, len(wanted), _BATCH):
-        batch = wanted[first : first + _BATCH]
-        query = select(subjects.c.subject_id, subjects.c.state).where(subjects.c.subject_id.in_(batch))
-        locked = conn.execute(query.order_by(subjects.c.subject_id).with_for_update(read=True))
-        states.update({subject: SubjectState(state) for subject, state in locked})
-    return states
+    if len(wanted) == 1:
+        locked = conn.execute(_HOLD_ONE, {"one": wanted[0]}).all()
+    else:
+        batches = [wanted[first : first + _BATCH] for first in range(0, len(wanted), _BATCH)]
+        locked = [row for some in batches for row in conn.execute(_HOLD_SOME, {"some": some})]
+    return {subject: SubjectState(state) for subject, state in locked}
 
 
 def _set_state(conn: Connection, subject_id: str, state: SubjectState) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Insert, Table, Update, event
+from sqlalchemy import Connection, Engine, Table, event
 
 from gateway.storage.bell import Bell, Channel
 
 _TOUCHED = "flg_touched"
 _DUE = "flg_due"
+_WRITES = re.compile(r"(?:INSERT INTO|UPDATE) (\w+)")  # what is not a statement of SQLAlchemy is seen, too
 
 
 def ring_after_commits(engine: Engine, bell: Bell, channels: Mapping[Table, Channel]) -> None:
@@ -25,11 +27,13 @@ def ring_after_commits(engine: Engine, bell: Bell, channels: Mapping[Table, Chan
         channels: by table, who waits for its rows.
     """
 
-    @event.listens_for(engine, "after_execute")
-    def _note(conn: Connection, statement: Any, *_: Any) -> None:
-        written = statement.table if isinstance(statement, Insert | Update) else None
-        if isinstance(written, Table) and written in channels:
-            conn.info.setdefault(_TOUCHED, set()).add(channels[written])
+    by_name = {table.name: channel for table, channel in channels.items()}
+
+    @event.listens_for(engine, "after_cursor_execute")
+    def _note(conn: Connection, _cursor: object, statement: str, *_: object) -> None:
+        written = _WRITES.match(statement)
+        if written and (channel := by_name.get(written[1])):
+            conn.info.setdefault(_TOUCHED, set()).add(channel)
 
     @event.listens_for(engine, "rollback")
     def _forget(conn: Connection) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
@@ -12,7 +13,7 @@ from logbook import ALICE, BOB, UPDATE, NotebookSealer
 
 from audit.canonical import canonical
 from audit.draft import SYSTEM, UNPROVEN, Personal, draft
-from audit.entry import FIRST_PREV, MAX_ENTRY_BYTES, Draft, Sealed, place
+from audit.entry import FIRST_PREV, MAX_ENTRY_BYTES, Draft, Outcome, Sealed, place
 from audit.errors import BadDraft, EntryTooLong, KeyDestroyed
 from audit.events import EventType, Retention
 
@@ -52,6 +53,31 @@ def test_a_personal_detail_is_sealed_under_its_owner_even_if_its_name_is_declare
 
     assert opened(sealer, made, "reason") == "bob said so"
     assert made.subjects == {ALICE.subject, BOB.subject}
+
+
+def test_what_is_staged_is_what_was_drafted_whatever_becomes_of_its_details() -> None:
+    """RULES 21: receipt and row tell of the same bytes, which are spelled once."""
+    flags = ["a"]
+    made = Draft(
+        id="018f0000-0000-7000-8000-000000000000",
+        time=NOW,
+        event_type=EventType.SERVER_STARTED,
+        actor=Sealed("", ""),
+        action="started",
+        resource="",
+        outcome=Outcome.SUCCESS,
+        request_id="",
+        trace_id="",
+        ip_address=None,
+        details={"flags": flags},
+        subjects=frozenset(),
+    )
+
+    flags.append("b")
+
+    assert json.loads(made.body())["details"] == {"flags": ["a"]}
+    assert made.digest() == sha256(made.body()).digest()
+    assert json.loads(replace(made, details={"flags": flags}).body())["details"] == {"flags": ["a", "b"]}
 
 
 def test_actor_and_address_are_sealed_for_their_own_field() -> None:

@@ -15,19 +15,21 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from logbook import ORIGIN, SIGNER, Killed, Logbook, NotebookState
 from services.checkout import ROOT
-from sqlalchemy import event, insert, text
+from sqlalchemy import event, insert, text, update
 
 from audit.checkpoint import NoteVerifier, SignedTree
+from audit.entry import Sealed
 from audit.errors import BadPending, LogForked, LogShrunk, OriginChanged, StateConflict, TilesDamaged
 from audit.merkle import CompactRange
 from audit.reading import reading
 from audit.sequencer import _LEADER, Sequencer
 from audit.store import each_entry, latest_checkpoint, pending_count, stage, tree_size
-from audit.tables import audit_pending
+from audit.tables import audit_pending, audit_tiles
 from audit.tree import rebuild
 from gateway.storage.state import FileState
 
@@ -262,6 +264,40 @@ def test_what_was_written_past_the_staging_does_not_join_the_log(log: Logbook, b
         assert (tree_size(conn), pending_count(conn)) == (0, 2)
 
 
+def test_a_staged_blob_is_named_as_what_does_not_join_the_log(sqlite_log: Logbook) -> None:
+    """SQLite keeps bytes in a column of texts, too; whoever may write there can put some in."""
+    with sqlite_log.engine.begin() as conn:
+        conn.exec_driver_sql(
+            "INSERT INTO audit_pending VALUES ('odd', x'7b7d', '2026-11-24 12:00:00.000000')"
+        )
+
+    with pytest.raises(BadPending) as refusal:
+        sqlite_log.sequencer().run_once()
+
+    assert refusal.value.entry_id == "odd"
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"event_type": "x" * 65},
+        {"event_type": "update\0"},
+        {"ip_address": Sealed("", "0a" * 33)},
+        {"actor": Sealed("", "\0")},
+    ],
+)
+def test_what_no_column_of_the_log_can_hold_is_named(log: Logbook, odd: dict[str, Any]) -> None:
+    """PostgreSQL would refuse the whole batch, for ever, with an error that names no entry."""
+    draft = replace(log.make(), **odd)
+    with log.engine.begin() as conn:
+        stage(conn, draft)
+
+    with pytest.raises(BadPending) as refusal:
+        log.sequencer().run_once()
+
+    assert refusal.value.entry_id == draft.id
+
+
 def test_two_sequencers_at_once_make_one_log(log: Logbook) -> None:
     """Promise 2: one leads at a time, and a fork cannot be written."""
     drafts = log.stage(300)
@@ -453,7 +489,7 @@ def test_an_idle_run_reads_a_constant_number_of_rows(sqlite_log: Logbook) -> Non
 
 
 def test_growing_a_long_log_reads_at_most_two_tiles_of_leaves(sqlite_log: Logbook) -> None:
-    """Root and growth cost O(log n) rows: one unfinished tile of leaves, the rest in one query."""
+    """Root and growth cost O(log n) rows: one unfinished tile of leaves and those above it, in one query."""
     sqlite_log.grow(1500)
     sequencer = sqlite_log.sequencer()
     sequencer.run_once()
@@ -469,7 +505,19 @@ def test_growing_a_long_log_reads_at_most_two_tiles_of_leaves(sqlite_log: Logboo
 
     assert sum("leaf_hash" in statement and "BETWEEN" in statement for statement in statements) == 1
     assert sum("hashes" in statement and statement.startswith("SELECT") for statement in statements) == 1
-    assert sum(statement.startswith("SELECT") for statement in statements) == 6
+    assert sum(statement.startswith("SELECT") for statement in statements) == 5
+
+
+def test_nothing_signed_is_made_of_tiles_of_leaves(log: Logbook) -> None:
+    """Decision 0163: they repeat the leaves for proofs; chain and tree go on from the log itself, whatever they say."""
+    log.grow(256)
+    with log.engine.begin() as conn:
+        forged = update(audit_tiles).where(audit_tiles.c.level == 0).values(hashes=bytes(8192))
+        assert conn.execute(forged).rowcount == 1
+
+    log.grow(300)
+
+    assert tree_of(log) == published(log)
 
 
 def test_checkpoints_are_dated_by_the_clock(log: Logbook) -> None:

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 from logbook import ALICE, BOB, Logbook, entries
-from sqlalchemy import text
+from sqlalchemy import Text, cast, delete, insert, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from audit.datamap import FACTS
@@ -35,7 +35,7 @@ from audit.store import (
     tree_size,
     witnessed_checkpoint,
 )
-from audit.tables import metadata
+from audit.tables import audit_log, audit_pending, metadata
 from audit.triggers import INSERT_ONLY, statements
 
 
@@ -65,6 +65,37 @@ def test_what_is_staged_is_what_is_sequenced_whatever_signs_it_holds(log: Logboo
     assert stored is not None
     assert parse_entry(stored.canonical).digest() == odd.digest()
     assert stored.leaf == leaf_hash(stored.canonical)
+
+
+def test_times_are_stored_as_sqlalchemy_stores_and_compares_them(log: Logbook) -> None:
+    """RULES 22: rows of any writer are ordered among each other, though the driver is given some as they are."""
+    first = log.stage(1)[0]
+    with log.engine.begin() as conn:
+        conn.execute(insert(audit_pending).values(id="by SQLAlchemy", body="", created_at=first.time))
+        spellings = conn.execute(select(cast(audit_pending.c.created_at, Text))).scalars().all()
+        conn.execute(delete(audit_pending).where(audit_pending.c.id != first.id))
+
+    log.sequence()
+
+    with reading(log.engine) as conn:
+        found = conn.scalars(select(audit_log.c.id).where(audit_log.c.time == first.time)).all()
+    assert len(spellings) == 2
+    assert len({*spellings}) == 1
+    assert found == [first.id]
+
+
+def test_entries_staged_one_by_one_or_together_are_the_same_rows(log: Logbook) -> None:
+    """Promise 1: one entry, several, or none in a transaction."""
+    drafts = [log.make(number) for number in range(3)]
+    with log.engine.begin() as conn:
+        stage(conn)
+        stage(conn, drafts[0])
+        stage(conn, *drafts[1:])
+
+    with reading(log.engine) as conn:
+        rows = conn.execute(select(audit_pending).order_by(audit_pending.c.id)).all()
+
+    assert [tuple(row) for row in rows] == [(one.id, one.body().decode(), one.time) for one in drafts]
 
 
 def test_rows_of_a_taken_place_are_refused_as_sqlalchemy_refuses(log: Logbook) -> None:

@@ -216,6 +216,19 @@ def test_the_bell_rings_after_the_commit_of_what_somebody_waits_for(database_url
         assert told == {"rolled back": False, "only read": False, "inside": False, "committed": True}
 
 
+def test_rows_that_the_driver_was_given_ring_as_those_of_sqlalchemy(database_url: str) -> None:
+    """Entries are staged by a text for the driver: the sequencer is woken all the same."""
+    with opened(database_url) as (engine, bell):
+        _notes.metadata.create_all(engine)
+        ring_after_commits(engine, bell, {_notes: Channel.ROUNDS})
+        settle(bell)
+
+        with engine.begin() as conn:
+            conn.exec_driver_sql("INSERT INTO notes (id) VALUES (2)")
+
+        assert bell.wait(Channel.ROUNDS, 0.1)
+
+
 def test_the_bell_is_heard_in_a_process_with_thousands_of_connections(postgresql_url: str) -> None:
     """A web process has more open files than `select` can look at."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -79,9 +79,9 @@ class _Holder:
 def main() -> None:
     """Measure and print."""
     chosen = options(__doc__ or "")
-    count, rounds = (150, 5) if chosen.quick else (300, 15)
+    count, rounds = (25, 30) if chosen.quick else (50, 90)  # short turns: a slow moment hits all kinds alike
     figures: list[Figure] = []
-    with tempfile.TemporaryDirectory(prefix="flg-bench-") as folder, postgresql.running() as server:
+    with tempfile.TemporaryDirectory(prefix="flg-bench-") as folder, postgresql.running(syncs=True) as server:
         for database, name in ((None, "SQLite"), (server, "PostgreSQL")):
             for kind in ("gunicorn", "granian"):
                 directory = Path(folder) / f"{kind}-{name}"

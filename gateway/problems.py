@@ -134,9 +134,7 @@ def _answer(error: GatewayError) -> Response:
         return refusal_page(error)
     if request.path.startswith("/oauth/"):  # RFC 6749 also where no route of the blueprint was reached
         return oauth_problem(error)
-    response = json_response(problem(error), error.status, _challenged(error.headers))
-    response.mimetype = "application/problem+json"
-    return response
+    return json_response(problem(error), error.status, _challenged(error.headers), "application/problem+json")
 
 
 def _answer_http(error: HTTPException) -> Response:

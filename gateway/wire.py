@@ -51,6 +51,7 @@ class Links:
 
 
 _ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def adapter(kind: Any) -> TypeAdapter[Any]:
@@ -169,10 +170,14 @@ def dump(value: Any) -> Any:
     return adapter(type(value)).dump_python(value, mode="json", by_alias=wants_camel_case())
 
 
-def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+def json_response(
+    value: Any,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    mimetype: str = "application/json",
+) -> Response:
     """A JSON answer."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return Response(text, status, dict(headers or {}), mimetype="application/json")
+    return Response(_encode(value), status, dict(headers or {}), mimetype=mimetype)
 
 
 def page_asked() -> tuple[int, int]:

@@ -197,7 +197,7 @@ def _came_with(thumbprint: str) -> bool:
 
 
 def _is_in_query() -> bool:
-    return "access_token" in request.args
+    return bool(request.query_string) and "access_token" in request.args
 
 
 def _is_in_form() -> bool:

@@ -132,7 +132,7 @@ class Refusals:
 
     def _one_of_many(self, kind: Kind, known: Mapping[Kind, object]) -> Kind:
         """The kind itself while there is room for it."""
-        is_beyond = kind not in known and len(known) >= self._most
+        is_beyond = len(known) >= self._most and kind not in known
         return replace(kind, network="many") if is_beyond else kind
 
     def _stop_timer(self) -> None:

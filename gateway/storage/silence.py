@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import select
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
+from functools import cached_property
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg import errors
+from psycopg.pq import DiagnosticField, ExecStatus
+from psycopg.pq.abc import PGresult
 
 CONNECT_S = 4
 LOOK_AFTER_S = 4.0
@@ -55,9 +58,7 @@ class WatchfulConnection(psycopg.Connection[Any]):
         """Whether the server answered just now, and has not hung up since: asking it again would say no more."""
         if self.closed or time.monotonic() - self._heard_at_s > FRESH_S:
             return False
-        quiet = select.poll()
-        quiet.register(self.fileno(), select.POLLIN)
-        return not quiet.poll(0)  # an idle server says something only to take its leave
+        return not self._incoming.poll(0)  # an idle server says something only to take its leave
 
     def wait(self, gen: Generator[Any, Any, T], *args: Any, **kwargs: Any) -> T:
         """Wait as psycopg does, and look in between."""
@@ -70,17 +71,48 @@ class WatchfulConnection(psycopg.Connection[Any]):
             wish = next(gen)
             while True:
                 ready = yield wish
-                now = time.monotonic()
-                if not ready and now - looked >= LOOK_AFTER_S:
-                    if now - began > self._longest_wait_s or not self._is_server_awake():
-                        self.pgconn.finish()
-                        raise ServerSilent("the server does not answer")
+                if not ready and time.monotonic() - looked >= LOOK_AFTER_S:
+                    self._look(began)
                     looked = time.monotonic()
                 wish = gen.send(ready)
         except StopIteration as end:
             self._heard_at_s = time.monotonic()
             answer: T = end.value
             return answer
+
+    def answer(self, wanted: ExecStatus) -> PGresult:
+        """The one answer to what was just sent by way of `pgconn`: the first wait for it costs no Python at all.
+
+        Raises:
+            psycopg.Error: the answer is of another kind, the server is gone, or it is silent.
+        """
+        pgconn, began_s = self.pgconn, time.monotonic()
+        answers: list[PGresult] = []
+        while True:
+            while pgconn.flush() or pgconn.is_busy():
+                if not self._incoming.poll(LOOK_AFTER_S * 1000):
+                    self._look(began_s)
+                pgconn.consume_input()
+            told = pgconn.get_result()
+            if told is None:
+                break
+            answers.append(told)
+        if [answer.status for answer in answers] != [wanted]:
+            raise _refusal(answers)
+        return answers[0]
+
+    def _look(self, began_s: float) -> None:
+        """Give a server up that is silent towards everybody, or for longer than it may work on one statement."""
+        if time.monotonic() - began_s > self._longest_wait_s or not self._is_server_awake():
+            self.pgconn.finish()
+            raise ServerSilent("the server does not answer")
+
+    @cached_property
+    def _incoming(self) -> select.poll:
+        """Waits in the kernel until the server says something."""
+        incoming = select.poll()
+        incoming.register(self.fileno(), select.POLLIN)
+        return incoming
 
     def _is_server_awake(self) -> bool:
         try:
@@ -92,3 +124,14 @@ class WatchfulConnection(psycopg.Connection[Any]):
         ):  # it refuses us: a server that is gone has cut this connection by itself
             return True
         return True
+
+
+def _refusal(answers: Sequence[PGresult]) -> psycopg.Error:
+    """The error of that state, without the server's text: it may repeat values (RULES 30)."""
+    states = (answer.error_field(DiagnosticField.SQLSTATE) for answer in answers)
+    state = next((state.decode() for state in states if state), "")
+    try:
+        kind = errors.lookup(state)
+    except KeyError:
+        kind = psycopg.OperationalError
+    return kind("the server does not do what it was asked")

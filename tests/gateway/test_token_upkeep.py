@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -25,6 +26,7 @@ from gateway.auth.tokens import TokenKind, find, purge_expired
 from gateway.auth.tokens.purging import LONGEST_BATCH_S, purge
 from gateway.config import Config
 from gateway.services import Services
+from gateway.storage.asking import OwnConnections
 from gateway.tables import authorization_codes, revoked_tokens, tokens, used_assertions
 
 CLIENTS = "/api/v1/clients"
@@ -173,12 +175,23 @@ def test_a_cached_token_ends_with_its_client(
     assert not key.is_good(services.clock())
 
 
-def test_a_cached_token_costs_no_query(http: FlaskClient, services: Services, operator: NewClient) -> None:
+def test_a_cached_token_costs_no_query(
+    http: FlaskClient, services: Services, operator: NewClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of many requests in half a second only the first asks the database, or writes that the client is there."""
     token = issue(services, operator).text
     looks: list[object] = []
+    ask = OwnConnections.ask
+
+    def watched(own: OwnConnections, *about: Any) -> Any:
+        looks.append(about)
+        return ask(own, *about)
+
+    monkeypatch.setattr(OwnConnections, "ask", watched)
     for _ in range(2):
         http.get("/api/v1/rounds/0", headers=bearer(token))
+    assert looks
+    looks.clear()
     event.listen(services.engine, "checkout", lambda *about: looks.append(about))
 
     assert http.get(f"{CLIENTS}/no-id", headers=bearer(token)).status_code == 404

@@ -30,6 +30,7 @@ from gateway.auth.tokens.keys import own_keys
 from gateway.auth.tokens.standing import client_standing, person_standing
 from gateway.auth.tokens.token import ACTIVE, AuthenticatedClient, BearerToken, TokenKind
 from gateway.services import Services
+from gateway.storage.lookup import LookUp
 from gateway.storage.verdicts import PART_S
 from gateway.tables import revoked_tokens
 
@@ -39,7 +40,7 @@ MOST_KEPT = 500
 _REVOKED = select(revoked_tokens.c.token_hash)
 _ENDS = revoked_tokens.c.expires_at
 _LIST = _REVOKED.where(bindparam("now") < _ENDS).order_by(_ENDS.desc()).limit(MOST_KEPT + 1)
-_ONE = _REVOKED.where(revoked_tokens.c.token_hash == bindparam("digest"))
+_ONE = LookUp(_REVOKED.where(revoked_tokens.c.token_hash == bindparam("digest")), "digest")
 
 
 def hash_of_jwt(text: str) -> str:
@@ -88,8 +89,7 @@ def _is_revoked(services: Services, token_hash: str) -> bool:
     kept = services.verdicts.find("revoked tokens", load, epoch=moved, longest_s=PART_S)
     if kept is not None and (token_hash in kept or len(kept) <= MOST_KEPT):
         return token_hash in kept
-    with glance(services.engine) as conn:
-        return conn.execute(_ONE, {"digest": token_hash}).first() is not None
+    return _ONE.one(services.engine, token_hash) is not None
 
 
 def _spoken_for(

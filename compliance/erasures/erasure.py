@@ -89,7 +89,8 @@ class Erasures:
     def sweep(self, case: Case) -> bool:
         """Look a last time for what requests that were under way wrote; whether nothing is left."""
         look = erase_everywhere(case.subject_id, self._all)
-        if look.problem is None and empty_write_ahead_log(self._parts.engine):
+        stores = self._parts.engine, self._parts.keystore.engine
+        if look.problem is None and all(map(empty_write_ahead_log, stores)):
             with self._parts.engine.begin() as conn:
                 change_case(conn, case, swept_at=self._parts.now())
             return True

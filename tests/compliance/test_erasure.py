@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from audit.draft import Personal
 from audit.entry import Sealed, parse_entry
@@ -361,6 +361,23 @@ def test_the_last_sweep_finds_what_a_late_request_wrote(house: House) -> None:
     assert swept == 1
     assert house.place.count(person) == 0
     assert house.desk.sweep(house.clock.now) == 0
+
+
+def test_a_destroyed_key_leaves_the_files_once_nobody_reads_them(house: House) -> None:
+    """Promise 5: who reads keeps SQLite's log as it is, a destroyed key within; the last sweep asks again."""
+    log_of_keys, person = house.folder / "keys.db-wal", house.person()
+    event.listen(house.keystore_engine, "checkout", lambda raw, *_: raw.execute("PRAGMA busy_timeout=0"))
+
+    with reading(house.keystore_engine) as reader:
+        reader.execute(text("SELECT count(*) FROM subject_keys")).scalar()
+        _erased(house, person)
+        house.clock.advance(timedelta(hours=1))
+        assert house.desk.sweep(house.clock.now) == 0
+    assert log_of_keys.stat().st_size > 0
+    swept = house.desk.sweep(house.clock.now)
+
+    assert swept == 1
+    assert log_of_keys.stat().st_size == 0
 
 
 def test_one_broken_case_does_not_keep_the_others_from_ending(house: House) -> None:

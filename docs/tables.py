@@ -16,7 +16,7 @@ from typing import Any
 
 from flask import Flask
 
-import gateway.api
+import gateway.api.blueprints
 import gateway.app
 import gateway.console
 import gateway.storage.kms
@@ -89,7 +89,7 @@ def _details_of(event: Event, *, is_clear: bool) -> str:
 def _rules() -> Iterator[tuple[str, ...]]:
     yield "route", "proof", "scopes", "whose", "limit"
     app = Flask("gateway", static_folder=None)
-    for blueprint in (*gateway.api.BLUEPRINTS, *gateway.console.BLUEPRINTS):
+    for blueprint in (*gateway.api.blueprints.BLUEPRINTS, *gateway.console.BLUEPRINTS):
         app.register_blueprint(blueprint)
     for route in sorted(
         app.url_map.iter_rules(), key=lambda route: (route.rule, sorted(route.methods or ()))

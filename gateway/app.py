@@ -5,20 +5,25 @@ from __future__ import annotations
 import re
 import threading
 import time
+from collections.abc import Callable
+from secrets import token_hex
+from typing import Any
 from uuid import UUID, uuid4
 
-from flask import Flask, Response, g, request
+from flask import Flask, Response, g, has_request_context, request
 
 from audit.draft import Personal
 from audit.reading import reading
 from audit.store import oldest_pending
-from gateway import api, console
+from gateway import console
+from gateway.api import blueprints as api
 from gateway.api.bodies import EXTENSION as PLACES
 from gateway.api.invitations import EXTENSION as POLLS
 from gateway.api.invitations import NEWEST, NewestPolls, poll_places
 from gateway.api.stream import install_streams
 from gateway.auth.admission import install_auth
-from gateway.auth.peer import client_address, parse_fronts
+from gateway.auth.fronts import parse_fronts
+from gateway.auth.peer import client_address
 from gateway.auth.people.openid_settings import read_provider
 from gateway.auth.rules import check_rules
 from gateway.errors import LogBehind
@@ -30,6 +35,14 @@ from gateway.trail import UNPROVEN, Origin
 
 _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _LAG_LOOK_S = 1.0
+_NOBODY_YET = Personal(UNPROVEN, "unproven")
+
+
+class _Gateway(Flask):
+    """Flask without coroutines: no view is one, and to ask each function of each request costs a twentieth of it."""
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        return func
 
 
 def create_app(services: Services) -> Flask:
@@ -39,8 +52,9 @@ def create_app(services: Services) -> Flask:
         ConfigError: a setting that requests go by is wrong.
     """
     parse_fronts(services.config.trusted_proxy)
-    app = Flask("gateway", static_folder=None)
+    app = _Gateway("gateway", static_folder=None)
     app.extensions[EXTENSION] = services
+    services.trail.follow_requests(_origin_of_request, _remember)
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.before_request(_begin)
     app.before_request(_refuse_when_log_behind(services))
@@ -62,22 +76,30 @@ def create_app(services: Services) -> Flask:
 
 
 def _begin() -> None:
-    g.request_id = _own_or_new_request_id()
-    traced = _TRACEPARENT.fullmatch(request.headers.get("traceparent", ""))
-    g.trace_id = uuid4().hex  # the log keeps ids of ours (RULES 16)
+    headers = request.headers
+    g.request_id = _own_or_new(headers.get("X-Request-ID"))
+    traced = _TRACEPARENT.fullmatch(headers.get("traceparent", ""))
     g.client_trace_id = traced.group(1) if traced else ""
-    g.log_request_id = str(uuid4())
-    g.origin = Origin(
-        Personal(UNPROVEN, "unproven"),
-        Personal(UNPROVEN, client_address()),
-        g.log_request_id,
-        g.trace_id,
-    )
+    trace_id, request_id = token_hex(16), str(uuid4())  # the log keeps ids of ours (RULES 16)
+    g.trace_id, g.log_request_id = trace_id, request_id
+    g.origin = Origin(_NOBODY_YET, Personal(UNPROVEN, client_address()), request_id, trace_id)
 
 
-def _own_or_new_request_id() -> str:
+def _origin_of_request() -> Origin | None:
+    return g.get("origin") if has_request_context() else None
+
+
+def _remember(entry_id: str) -> None:
+    """What a request has written, for who prefers to wait for it (`gateway.preference`)."""
+    if has_request_context():
+        g.setdefault("written", []).append(entry_id)
+
+
+def _own_or_new(request_id: str | None) -> str:
+    if request_id is None:
+        return str(uuid4())
     try:
-        return str(UUID(request.headers.get("X-Request-ID", "")))
+        return str(UUID(request_id))
     except ValueError:
         return str(uuid4())
 

@@ -9,11 +9,17 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic_core import SchemaValidator, ValidationError, core_schema
 
 from gateway.errors import ConfigError
 
 PREFIX = "FLG_"
+_FORMS = {  # of pydantic_core itself: pydantic takes its time to load, and each command reads the settings
+    "int": core_schema.int_schema(),
+    "float": core_schema.float_schema(),
+    "bool": core_schema.bool_schema(),
+    "str": core_schema.str_schema(),
+}
 
 
 def _setting(default: Any, doc: str, *, secret: bool = False) -> Any:
@@ -264,9 +270,9 @@ def _read_secret(name: str, path: str) -> str:
 
 
 def _typed(name: str, raw: Any) -> Any:
-    kind = {"int": int, "float": float, "bool": bool}.get(str(Config.__annotations__[name]), str)
+    kind = str(Config.__annotations__[name])
     try:
-        return TypeAdapter(kind).validate_python(raw)
+        return SchemaValidator(_FORMS[kind]).validate_python(raw)
     except ValidationError as error:
         # The value itself is not repeated: it may be a secret.
-        raise ConfigError(f"{PREFIX}{name.upper()} must be a {kind.__name__}") from error
+        raise ConfigError(f"{PREFIX}{name.upper()} must be a {kind}") from error

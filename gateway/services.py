@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from flask import current_app, g, has_request_context
 from sqlalchemy import Engine, make_url
 
 from audit.tables import audit_checkpoints, audit_log, audit_pending
@@ -22,16 +21,17 @@ from gateway.messaging.queue import MessageQueue, open_queue
 from gateway.model_cache import ModelCache, open_models
 from gateway.storage.bell import Bell, Channel, open_bell
 from gateway.storage.blobs import BlobStore, open_blobs
-from gateway.storage.database import open_engine
+from gateway.storage.database import WAL_PAGES, open_engine
 from gateway.storage.ended import tell_after_commits
 from gateway.storage.master_key import MasterKeys
 from gateway.storage.ringing import ring_after_commits
 from gateway.storage.state import FileState, open_state
 from gateway.storage.verdicts import Verdicts
 from gateway.tables import client_updates, invitations, outbox, rounds
-from gateway.trail import Origin, Trail, system_origin
+from gateway.trail import Trail, system_origin
 
 EXTENSION = "fl_gateway"
+_WAL_PAGES_OF_KEYS = 1000  # few: where a reader kept a destroyed key there, it is soon written over
 BELLS = {
     audit_pending: Channel.PENDING,
     audit_log: Channel.LOG,
@@ -93,8 +93,8 @@ def open_services(config: Config, *, part: str, clock: Callable[[], datetime] = 
         raise ConfigError("FLG_ENGINE must be local: this version carries out no other engine")
     for url in (config.database_url, config.keystore_url):
         make_folder(url)
-    engine = _open(config, config.database_url, part, secure_delete=True)
-    keystore_engine = _open(config, config.keystore_url, f"{part} keys", secure_delete=True)
+    engine = _open(config, config.database_url, part)
+    keystore_engine = _open(config, config.keystore_url, f"{part} keys", wal_pages=_WAL_PAGES_OF_KEYS)
     polls_s = {
         Channel.PENDING: config.sequencer_interval_s,
         Channel.ROUNDS: config.worker_interval_s,
@@ -112,7 +112,7 @@ def open_services(config: Config, *, part: str, clock: Callable[[], datetime] = 
     keystore = KeyStore(keystore_engine, master_key, state=state, clock=clock)
     sealer = SubjectSealer(keystore)
     blobs, origin = open_blobs(config), state.origin(config.log_origin)
-    trail = Trail(engine, sealer, clock, lambda: _origin(part), wrote=_remember)
+    trail = Trail(engine, sealer, clock, lambda: system_origin(part))
     return Services(
         config=config,
         engine=engine,
@@ -134,31 +134,21 @@ def open_services(config: Config, *, part: str, clock: Callable[[], datetime] = 
 
 def current_services() -> Services:
     """The services of the application that answers this request."""
+    from flask import current_app  # commands open services too, and need no web framework
+
     services: Services = current_app.extensions[EXTENSION]
     return services
 
 
-def _open(config: Config, url: str, part: str, *, secure_delete: bool = False) -> Engine:
+def _open(config: Config, url: str, part: str, wal_pages: int = WAL_PAGES) -> Engine:
     return open_engine(
         url,
-        secure_delete=secure_delete,
+        secure_delete=True,
         part=part,
         pool_size=config.database_pool,
         statement_timeout_s=config.statement_timeout_s,
+        wal_pages=wal_pages,
     )
-
-
-def _origin(part: str) -> Origin:
-    if has_request_context() and "origin" in g:
-        found: Origin = g.origin
-        return found
-    return system_origin(part)
-
-
-def _remember(entry_id: str) -> None:
-    """What a request has written, for who prefers to wait for it (`gateway.preference`)."""
-    if has_request_context():
-        g.setdefault("written", []).append(entry_id)
 
 
 def make_folder(url: str) -> None:

@@ -42,8 +42,7 @@ class Trail:
         engine: the main database.
         sealer: encrypts personal fields under their subject's key.
         clock: the time of an entry.
-        origin: tells the actor of this moment.
-        wrote: is told the id of each entry that was staged, before the transaction commits.
+        origin: tells the actor of this moment, outside of requests.
     """
 
     def __init__(
@@ -52,14 +51,22 @@ class Trail:
         sealer: Sealer,
         clock: Callable[[], datetime],
         origin: Callable[[], Origin],
-        *,
-        wrote: Callable[[str], None] = lambda _entry_id: None,
     ) -> None:
         self._engine = engine
         self._sealer = sealer
         self._clock = clock
         self._origin = origin
-        self._wrote = wrote
+        self._of_request: Callable[[], Origin | None] = lambda: None
+        self._wrote: Callable[[str], None] = lambda _entry_id: None
+
+    def follow_requests(self, of_request: Callable[[], Origin | None], wrote: Callable[[str], None]) -> None:
+        """Learn of requests, in a process that answers them.
+
+        Args:
+            of_request: tells the actor of the request that this thread answers, if it answers one.
+            wrote: is told the id of each entry that was staged, before the transaction commits.
+        """
+        self._of_request, self._wrote = of_request, wrote
 
     def draft(
         self,
@@ -75,7 +82,7 @@ class Trail:
 
         Without an `outcome` it ended as its event type usually does.
         """
-        origin = self._origin()
+        origin = self._of_request() or self._origin()
         return make_draft(
             event_type,
             sealer=self._sealer,

@@ -34,7 +34,8 @@ from gateway.auth.people.signing_in import EXTENSION as PASSWORDS
 from gateway.auth.roster import AuthMethod
 from gateway.auth.scopes import Role
 from gateway.auth.tokens import purge_expired
-from gateway.notices import Sender, Watch
+from gateway.notices.sending import Sender
+from gateway.notices.watching import Watch
 from gateway.parts.forwarding import forwarder_of
 from gateway.privacy import desk_parts
 from gateway.publishing import open_target

@@ -8,12 +8,9 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
-from flask import request
-
 from compliance.keyring.keys import PublicKeyRow, SigningUse
 from gateway.auth.jwk import ALGORITHMS
 from gateway.auth.methods import binds_to_certificates, methods_offered
-from gateway.auth.peer import came_by_tls
 from gateway.auth.scopes import Scope
 from gateway.config import Config
 from gateway.errors import ConfigError
@@ -37,8 +34,9 @@ def base_url(config: Config) -> str:
     """The gateway's absolute URL, without a slash at its end: `FLG_PUBLIC_URL`, or where the request came."""
     if config.public_url:
         return config.public_url.rstrip("/")
-    scheme = "https" if came_by_tls() else "http"
-    return f"{scheme}://{request.host}"
+    from gateway.auth.peer import asked_url  # commands know issuers too, and need no web framework
+
+    return asked_url()
 
 
 def issuer(config: Config) -> str:

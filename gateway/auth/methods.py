@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.auth.peer import Fronts, parse_fronts
+from gateway.auth.fronts import Fronts, parse_fronts
 from gateway.config import Config
 
 BASIC, POST, SIGNED = "client_secret_basic", "client_secret_post", "private_key_jwt"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from flask import request
 
-from gateway.auth.peer import Fronts, comes_from_front
+from gateway.auth.fronts import Fronts
+from gateway.auth.peer import comes_from_front
 from gateway.errors import BadRequest
 
 _HERE = Fronts(are_here=True, networks=())

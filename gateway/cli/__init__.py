@@ -2,53 +2,67 @@
 
 from __future__ import annotations
 
-import importlib
-
 import click
 
+from gateway.cli.lazy import LazyGroup
+
 _COMMANDS = {
-    "audit": "gateway.cli.audit:audit",
-    "backup": "gateway.cli.backup:backup",
-    "certs": "gateway.cli.certs:certs",
-    "client": "gateway.cli.client:client",
-    "db": "gateway.cli.db:db",
-    "demo": "gateway.cli.demo:demo",
-    "doctor": "gateway.cli.doctor:doctor",
-    "forward": "gateway.cli.serve:forward",
-    "intake": "gateway.cli.intake:intake",
-    "keys": "gateway.cli.keys:keys",
-    "model": "gateway.cli.model:model",
-    "nginx": "gateway.cli.nginx:nginx",
-    "notices": "gateway.cli.notices:notices",
-    "privacy": "gateway.cli.privacy:privacy",
-    "restore": "gateway.cli.backup:restore",
-    "round": "gateway.cli.round:round_",
-    "sequence": "gateway.cli.serve:sequence",
-    "serve": "gateway.cli.serve:serve",
-    "siem": "gateway.cli.siem:siem",
-    "witness": "gateway.cli.witness:witness",
-    "user": "gateway.cli.user:user",
-    "worker": "gateway.cli.serve:worker",
+    "audit": ("gateway.cli.audit:audit", "The audit log."),
+    "backup": (
+        "gateway.cli.backup:backup",
+        "Write the database and its blobs into one file, beside a running gateway.",
+    ),
+    "certs": ("gateway.cli.certs:certs", "Certificates of the TLS front (ACME, certbot)."),
+    "client": ("gateway.cli.client:client", "The clients of the federation: who may come in, and as what."),
+    "db": ("gateway.cli.db:db", "The databases' schema and roles."),
+    "demo": (
+        "gateway.cli.demo:demo",
+        "Train with silos, audit the run, find a forgery, erase a silo: in about a minute, on this machine.",
+    ),
+    "doctor": (
+        "gateway.cli.doctor:doctor",
+        "Check settings and stores, and say what to mend; exit 1 if anything is to be mended.",
+    ),
+    "forward": ("gateway.cli.serve:forward", "Deliver the log to every SIEM sink."),
+    "intake": ("gateway.cli.intake:intake", "Whether updates and new rounds are taken at all."),
+    "keys": (
+        "gateway.cli.keys:keys",
+        "The keys of the gateway: the master key, and those that sign the log, receipts, packages and tokens.",
+    ),
+    "model": ("gateway.cli.model:model", "Models and their versions."),
+    "nginx": (
+        "gateway.cli.nginx:nginx",
+        "Write the nginx configuration of the TLS front, for nginx's http block.",
+    ),
+    "notices": (
+        "gateway.cli.notices:notices",
+        "Notices by e-mail or webhook: of deadlines, budgets, lags and certificates.",
+    ),
+    "privacy": ("gateway.cli.privacy:privacy", "Data-protection requests (GDPR)."),
+    "restore": (
+        "gateway.cli.backup:restore",
+        "Restore the backup FILE into an empty database; what was erased or spent since then stays so.",
+    ),
+    "round": ("gateway.cli.round:round_", "Training rounds."),
+    "sequence": ("gateway.cli.serve:sequence", "Order new audit entries into the log and sign checkpoints."),
+    "serve": (
+        "gateway.cli.serve:serve",
+        "Run the gateway: web, worker, sequencer and forwarder in one process tree.",
+    ),
+    "siem": ("gateway.cli.siem:siem", "The SIEM sinks: where the log's events go."),
+    "user": ("gateway.cli.user:user", "The people of the staff: who may sign in, and as what."),
+    "witness": (
+        "gateway.cli.witness:witness",
+        "Cosign another's log as long as it only grows; prints its key and `ready http://…`.",
+    ),
+    "worker": (
+        "gateway.cli.serve:worker",
+        "Freeze cohorts, aggregate, publish; see privacy requests through.",
+    ),
 }
 
 
-class LazyGroup(click.Group):
-    """A group whose commands are imported when they are named: `--help` of one does not load the others."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's own form
-        """Every command, in order."""
-        return sorted(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """The command of that name."""
-        if cmd_name not in _COMMANDS:
-            return None
-        module, _, attribute = _COMMANDS[cmd_name].partition(":")
-        command: click.Command = getattr(importlib.import_module(module), attribute)
-        return command
-
-
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, deferred=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="fl-gateway", prog_name="fl-gateway")
 def main() -> None:
     """A compliance and audit gateway for federated learning."""

@@ -22,8 +22,8 @@ from audit.checkpoint import NoteVerifier
 from audit.errors import BadProof, NoCheckpoint
 from audit.events import EventType
 from audit.hammer import Blows, DatabaseReader, Hammer, LogReader
-from gateway.api.audit import log_vkey
 from gateway.cli.opening import open_console
+from gateway.log_key import log_keys
 from gateway.services import Services
 
 _TIMEOUT_S = 30
@@ -131,7 +131,7 @@ def _reader(stack: ExitStack, services: Services | None, url: str | None, token:
 
 def _own_vkey(services: Services | None) -> str:
     assert services is not None  # noqa: S101 - it is left away with --vkey alone
-    return log_vkey(services)
+    return log_keys(services).vkey
 
 
 def _writer(services: Services) -> Callable[[], None]:

@@ -11,17 +11,14 @@ import click
 
 from aggregation.errors import PolicyError
 from audit.reading import reading
-from gateway.api.rounds import RoundWish, round_request
 from gateway.cli.opening import open_console
 from gateway.paths import insist_number
 from gateway.rounds.closing import close_round
 from gateway.rounds.deadlines import put_off
-from gateway.rounds.opening import open_round
 from gateway.rounds.pausing import pause as pause_round
 from gateway.rounds.pausing import resume as resume_round
 from gateway.rounds.record import Round, list_rounds
 from gateway.services import utc_now
-from gateway.wire import parse_json
 
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 _NUMBER = click.argument("number", type=click.IntRange(min=1))
@@ -68,8 +65,14 @@ def start(*, file: IO[bytes] | None, as_json: bool, **options: Any) -> None:
 
     Options add to FILE, or replace what it says.
     """
+    # The API and numpy take their time to load, and the other commands need neither.
+    from gateway.api.rounds import RoundWish, round_request
+    from gateway.rounds.opening import open_round
+    from gateway.wire import parse_json
+
     with open_console() as services:
-        wished = json.dumps(_wish(file, options))
+        body = parse_json(dict[str, Any], file.read()) if file else {}
+        wished = json.dumps(_wish(body, options))
         request = round_request(parse_json(RoundWish, wished), services)
         try:
             made = open_round(services, request, remember=lambda _: lambda _: None)
@@ -142,12 +145,12 @@ def extend(*, number: int, by_s: int | None, deadline: datetime | None, as_json:
     _print(extended, f"round {number} goes on until {_shown(extended.deadline)}", as_json=as_json)
 
 
-def _wish(file: IO[bytes] | None, options: Mapping[str, Any]) -> dict[str, Any]:
+def _wish(body: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
     """The body that the API would be sent."""
     given = {name: value for name, value in options.items() if value is not None}
     if "duration_s" in given and "deadline" in given:
         raise click.UsageError("give either --duration or --deadline")
-    wish = parse_json(dict[str, Any], file.read()) if file else {}
+    wish = dict(body)
     if "duration_s" in given:
         given["deadline"] = utc_now() + timedelta(seconds=given.pop("duration_s"))
     if "deadline" in given:

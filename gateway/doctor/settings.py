@@ -9,7 +9,7 @@ from dataclasses import fields
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from gateway.auth.peer import parse_fronts
+from gateway.auth.fronts import parse_fronts
 from gateway.auth.rate_limits import parse_limits
 from gateway.config import Config
 from gateway.desk_settings import approvals_of, calendar_of

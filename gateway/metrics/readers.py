@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 
-from gateway.auth.peer import Network
+from gateway.auth.fronts import Network
 from gateway.errors import ConfigError
 
 _HERE = (ip_network("127.0.0.0/8"), ip_network("::1/128"))

@@ -2,17 +2,12 @@
 
 from gateway.notices.filing import file_notice
 from gateway.notices.notice import Notice, NoticeKind, notice_of_alarm
-from gateway.notices.sending import Sender, run_notices
 from gateway.notices.targets import parse_targets
-from gateway.notices.watching import Watch
 
 __all__ = [
     "Notice",
     "NoticeKind",
-    "Sender",
-    "Watch",
     "file_notice",
     "notice_of_alarm",
     "parse_targets",
-    "run_notices",
 ]

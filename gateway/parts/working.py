@@ -6,7 +6,7 @@ import threading
 
 from gateway.auth.tokens import run_purger
 from gateway.messaging.courier import Courier
-from gateway.notices import run_notices
+from gateway.notices.sending import run_notices
 from gateway.privacy import privacy_desk
 from gateway.rounds.worker import Worker
 from gateway.services import Services

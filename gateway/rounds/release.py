@@ -17,9 +17,9 @@ from typing import Any
 
 from sqlalchemy import Connection, select, update
 
-from aggregation import engines
 from aggregation.accountant import ADJACENCY
 from aggregation.combine import UpdateSource
+from aggregation.engines import local as local_engine
 from aggregation.errors import AggregationError
 from aggregation.noise import noise_key
 from aggregation.policy import MAX_RECORDS, Policy
@@ -106,7 +106,7 @@ def _write_model(services: Services, found: Round) -> _Written:
     blob = services.blobs.incoming(blob_id)
     try:
         with ExitStack() as stack:
-            made = engines.local.aggregate(
+            made = local_engine.aggregate(
                 policy,
                 _base_blob(services, stack, base).read_at,
                 [_source(services, stack, row, hold=len(rows) <= _MOST_HELD) for row in rows],

@@ -7,18 +7,20 @@ is gone, and the wait for a place in the pool. A process that is halted or cut o
 from __future__ import annotations
 
 from sqlite3 import SQLITE_FULL
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import psycopg
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 
 from audit.reading import ALONE
-from gateway.storage.silence import CONNECT_S, WatchfulConnection
+
+if TYPE_CHECKING:
+    import psycopg
 
 BUSY_TIMEOUT_MS = 10_000
 POOL_TIMEOUT_S = 5.0
+WAL_PAGES = 4000  # 16 MB: a batch of a long log changes a thousand pages, many of them again in the next one
 _POOL_RECYCLE_S = 1800
 _IDLE_TRANSACTION_S = 30
 _READING = "flg_reading"
@@ -40,6 +42,7 @@ def open_engine(
     part: str = "",
     pool_size: int = 10,
     statement_timeout_s: float = 60.0,
+    wal_pages: int = WAL_PAGES,
 ) -> Engine:
     """An engine whose `begin()` is a writing transaction; nothing is connected yet.
 
@@ -52,13 +55,17 @@ def open_engine(
         part: who connects, for PostgreSQL's list of sessions.
         pool_size: connections that are kept to PostgreSQL; as many again are opened under load.
         statement_timeout_s: PostgreSQL ends a statement after this time; 0: never.
+        wal_pages: of so many pages SQLite's write-ahead log begins anew, if no reader keeps it from that.
     """
     if make_url(url).get_backend_name() == "sqlite":
-        return _open_sqlite(url, secure_delete=secure_delete)
+        return _open_sqlite(url, secure_delete=secure_delete, wal_pages=wal_pages)
     return _open_postgresql(url, part, pool_size, statement_timeout_s)
 
 
 def _open_postgresql(url: str, part: str, pool_size: int, statement_timeout_s: float) -> Engine:
+    # An embedded gateway need not load psycopg.
+    from gateway.storage.silence import CONNECT_S, WatchfulConnection
+
     engine = create_engine(
         url,
         hide_parameters=True,  # an error's text carries no value of anybody's (RULES 30)
@@ -108,7 +115,7 @@ def _server_limits(statement_timeout_s: float) -> str:
     return " ".join(f"-c {name}={value}" for name, value in limits.items())
 
 
-def _open_sqlite(url: str, *, secure_delete: bool) -> Engine:
+def _open_sqlite(url: str, *, secure_delete: bool, wal_pages: int) -> Engine:
     engine = create_engine(
         url,
         hide_parameters=True,
@@ -123,6 +130,7 @@ def _open_sqlite(url: str, *, secure_delete: bool) -> Engine:
         for pragma in (
             f"busy_timeout={BUSY_TIMEOUT_MS}",
             "journal_mode=WAL",
+            f"wal_autocheckpoint={wal_pages}",
             "synchronous=FULL",
             "foreign_keys=ON",
             f"secure_delete={'ON' if secure_delete else 'OFF'}",
@@ -141,6 +149,8 @@ def _open_sqlite(url: str, *, secure_delete: bool) -> Engine:
 
 def own_session(engine: Engine) -> psycopg.Connection[Any]:
     """A connection to PostgreSQL beside the pool, each statement its own transaction; the caller closes it."""
+    import psycopg
+
     pooled = engine.raw_connection()
     connection = pooled.driver_connection
     assert isinstance(connection, psycopg.Connection)  # noqa: S101 - narrows the type

@@ -12,12 +12,8 @@ from hypothesis import strategies as st
 from proof_keys import certificate, from_nginx
 
 from gateway.app import create_app
-from gateway.auth.peer import (
-    client_address,
-    forges_certificate,
-    parse_fronts,
-    presented_certificate,
-)
+from gateway.auth.fronts import parse_fronts
+from gateway.auth.peer import client_address, forges_certificate, presented_certificate
 from gateway.config import Config
 from gateway.errors import ConfigError
 from gateway.services import EXTENSION, Services

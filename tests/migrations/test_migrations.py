@@ -152,3 +152,20 @@ def test_sqlite_is_set_to_lose_nothing(sqlite_url: str) -> None:
     engine.dispose()
 
     assert found == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "secure_delete": 1}
+
+
+def test_the_write_ahead_log_of_keys_stays_shorter_than_that_of_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RULES 15: where a reader kept a destroyed key's bytes there, the next thousand pages go over them."""
+    monkeypatch.chdir(tmp_path)
+    migrate(Config())
+    services = open_services(Config(), part="web")
+
+    found = []
+    for engine in (services.engine, services.keystore.engine):
+        with reading(engine) as conn:
+            found.append(conn.execute(text("PRAGMA wal_autocheckpoint")).scalar_one())
+    services.close()
+
+    assert found == [4000, 1000]

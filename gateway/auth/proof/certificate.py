@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from gateway.auth.peer import ClientCertificate, forges_certificate
+from gateway.auth.client_certificate import ClientCertificate
+from gateway.auth.peer import forges_certificate
 from gateway.auth.proof.client import OAuthClient
 from gateway.auth.proof.key_set import has_certificate
 from gateway.auth.proof.presented import ShownCertificate

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from gateway.auth.client_certificate import ClientCertificate, read_certificate
 from gateway.auth.jose import read_key
-from gateway.auth.peer import ClientCertificate, read_certificate
 from gateway.auth.roster import AuthMethod
 from gateway.errors import BadRequest
 

@@ -9,8 +9,9 @@ from urllib.parse import unquote_plus
 from authlib.oauth2.rfc6749.errors import InvalidRequestError
 from flask import request
 
+from gateway.auth.client_certificate import ClientCertificate
 from gateway.auth.methods import BASIC, POST
-from gateway.auth.peer import ClientCertificate, presented_certificate
+from gateway.auth.peer import presented_certificate
 from gateway.auth.proof.refused import ClientRefused
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"

@@ -20,7 +20,8 @@ from sqlalchemy.exc import OperationalError
 
 from compliance.parts import DeskAlarm
 from gateway.config import Config
-from gateway.notices import NoticeKind, Watch, notice_of_alarm
+from gateway.notices import NoticeKind, notice_of_alarm
+from gateway.notices.watching import Watch
 from gateway.privacy import desk_parts
 from gateway.services import Services
 from gateway.tables import notices

@@ -26,7 +26,8 @@ from audit.events import Severity
 from gateway.cli import main
 from gateway.config import Config
 from gateway.errors import ConfigError
-from gateway.notices import Notice, NoticeKind, Sender, file_notice, parse_targets, run_notices
+from gateway.notices import Notice, NoticeKind, file_notice, parse_targets
+from gateway.notices.sending import Sender, run_notices
 from gateway.services import Services
 from gateway.tables import notices
 

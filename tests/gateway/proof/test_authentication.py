@@ -32,9 +32,9 @@ from sqlalchemy import func, select, update
 from audit.reading import reading
 from audit.tables import audit_pending
 from gateway.app import create_app
+from gateway.auth.client_certificate import read_certificate
 from gateway.auth.client_changes import ClientChange, change_client
 from gateway.auth.clients import NewClient, add_client
-from gateway.auth.peer import read_certificate
 from gateway.auth.proof import ClientRefused, confirm, find_client
 from gateway.auth.proof.assertion import Assertion, read_assertion
 from gateway.auth.proof.presented import ShownAssertion

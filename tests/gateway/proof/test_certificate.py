@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from proof_keys import NOON, certificate, jwk, key_set, pem, x5c
 
-from gateway.auth.peer import read_certificate
+from gateway.auth.client_certificate import read_certificate
 from gateway.auth.proof.certificate import check_certificate
 from gateway.auth.proof.client import OAuthClient
 from gateway.auth.proof.presented import ShownCertificate

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from proof_keys import certificate, jwk, key_set, of_unknown_version, pem, x5c
 
-from gateway.auth.peer import read_certificate
+from gateway.auth.client_certificate import read_certificate
 from gateway.auth.proof.key_set import KeySetRefused, checked_key_set, has_certificate
 from gateway.auth.roster import AuthMethod
 

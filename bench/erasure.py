@@ -36,7 +36,7 @@ def main() -> None:
     chosen = options(__doc__ or "")
     figures: list[Figure] = []
     count = 1_000 if chosen.quick else 10_000
-    with tempfile.TemporaryDirectory(prefix="flg-bench-") as folder, postgresql.running() as server:
+    with tempfile.TemporaryDirectory(prefix="flg-bench-") as folder, postgresql.running(syncs=True) as server:
         for database, name in ((None, "SQLite"), (server, "PostgreSQL")):
             place = Path(folder) / name
             with _home.home_in(place, database, siem_sinks="") as home, home.stores() as services:

@@ -59,7 +59,7 @@ def main() -> None:
     """Measure and print."""
     chosen = options(__doc__ or "")
     figures: list[Figure] = []
-    with tempfile.TemporaryDirectory(prefix="flg-bench-") as folder, postgresql.running() as server:
+    with tempfile.TemporaryDirectory(prefix="flg-bench-") as folder, postgresql.running(syncs=True) as server:
         for database, name in ((server, "PostgreSQL"), (None, "SQLite")):
             expired = 200_000 if chosen.quick else 10_000_000 if database else 1_000_000
             place = Path(folder) / name  # making the tokens may take longer than any statement of the gateway

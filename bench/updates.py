@@ -72,7 +72,10 @@ def _small(directory: Path, server: str, count: int) -> Iterator[Figure]:
         plain = (plain + _sqlite_inserts_per_s(directory / "after.db", count)) / 2
         yield _memory(running, server)
     yield _small_figure(server, "SQLite", rate, plain)
-    with postgresql.running() as database, served(directory / "postgresql", server, database) as running:
+    with (
+        postgresql.running(syncs=True) as database,
+        served(directory / "postgresql", server, database) as running,
+    ):
         plain = _postgresql_inserts_per_s(database, count)
         rate = _updates_per_s(running, count)
         plain = (plain + _postgresql_inserts_per_s(database, count)) / 2

@@ -1,6 +1,7 @@
-"""A private, throwaway PostgreSQL: own data directory, free port of 127.0.0.1, fsync on as in production.
+"""A private, throwaway PostgreSQL: own data directory, free port of 127.0.0.1.
 
-It dies with the process that started it, so that an interrupted test run leaves no server behind.
+It dies with the process that started it, so that an interrupted test run leaves no server behind. It does not wait for
+the disk unless asked to: what a killed process has written the kernel keeps, and no test cuts the power.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ _STARTS = 3  # another process may take the free port between the search and the
 _READY_WITHIN_S = 30
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
-    "fsync": "on",
     "synchronous_commit": "on",
     "max_connections": "60",
     "shared_buffers": "64MB",
@@ -40,6 +40,7 @@ class PostgreSQL:
     """One server; `running()` makes it. Every database on it belongs to the superuser `postgres`."""
 
     directory: Path
+    syncs: bool = False
     port: int = 0
     _process: subprocess.Popen[bytes] | None = None
     _numbers: Iterator[int] = field(default_factory=count)
@@ -125,7 +126,11 @@ class PostgreSQL:
         return self.directory / "log"
 
     def _spawn(self, port: int) -> subprocess.Popen[bytes]:
-        settings = _SETTINGS | {"port": str(port), "unix_socket_directories": str(self.directory)}
+        settings = _SETTINGS | {
+            "port": str(port),
+            "unix_socket_directories": str(self.directory),
+            "fsync": "on" if self.syncs else "off",
+        }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         with self._log.open("ab") as log:
             return subprocess.Popen(
@@ -155,10 +160,14 @@ class PostgreSQL:
 
 
 @contextmanager
-def running() -> Iterator[PostgreSQL]:
-    """A server that runs until the block ends and leaves nothing behind."""
+def running(*, syncs: bool = False) -> Iterator[PostgreSQL]:
+    """A server that runs until the block ends and leaves nothing behind.
+
+    Args:
+        syncs: a commit waits for the disk, as in production: for whoever measures.
+    """
     directory = Path(tempfile.mkdtemp(prefix="flg-postgresql-"))
-    server = PostgreSQL(directory)
+    server = PostgreSQL(directory, syncs)
     try:
         if os.geteuid() == 0:
             shutil.chown(directory, "postgres", "postgres")

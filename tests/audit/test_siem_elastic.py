@@ -35,11 +35,11 @@ def key_file(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def sink_to(elastic: Elastic, key_file: Path) -> Iterator[NamedSink]:
+def sink_to(elastic: Elastic, key_file: Path, *, timeout_s: float = 10.0) -> Iterator[NamedSink]:
     """The sink of a setting, and the server behind it."""
     with listening(elastic) as address:
         (named,) = parse_sinks(
-            f"elastic+http://{address}?secret_file={key_file}&timeout=0.6&index=fl&format=raw"
+            f"elastic+http://{address}?secret_file={key_file}&timeout={timeout_s}&index=fl&format=raw"
         )
         yield named
         named.sink.close()
@@ -76,7 +76,7 @@ def test_each_entry_is_a_document_under_its_own_id(engine: Engine, tmp_path: Pat
 def test_a_server_that_fails_or_lies_loses_nothing(engine: Engine, key_file: Path, mood: Mood) -> None:
     """Half a bulk, a short answer, 429, 503, a hang: the batch comes again, and what is there answers 409."""
     fill_log(engine, 20)
-    with sink_to(elastic := Elastic(moods=[mood]), key_file) as named:
+    with sink_to(elastic := Elastic(moods=[mood]), key_file, timeout_s=1.5) as named:
         failures = deliver_all(engine, named)
 
     assert failures == 1

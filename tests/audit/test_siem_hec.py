@@ -36,10 +36,12 @@ def token_file(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def sink_to(splunk: Splunk, token_file: Path, options: str = "") -> Iterator[NamedSink]:
+def sink_to(
+    splunk: Splunk, token_file: Path, options: str = "", *, timeout_s: float = 10.0
+) -> Iterator[NamedSink]:
     """The sink of a setting, and the collector behind it."""
     with listening(splunk) as address:
-        setting = f"hec+http://{address}?secret_file={token_file}&timeout=0.6{options}"
+        setting = f"hec+http://{address}?secret_file={token_file}&timeout={timeout_s}{options}"
         (named,) = parse_sinks(setting, hostname="fl.example.com")
         yield named
         named.sink.close()
@@ -110,7 +112,7 @@ def test_a_200_that_is_not_a_collector_s_is_no_word_at_all(
             return answers.pop() if answers else splunk.answer(asked)
 
     with listening(Portal()) as address:
-        (named,) = parse_sinks(f"hec+http://{address}?secret_file={token_file}&timeout=0.6")
+        (named,) = parse_sinks(f"hec+http://{address}?secret_file={token_file}")
         failures = deliver_all(engine, named)
 
     assert (failures, seqs(splunk.indexed)) == (1, [0, 1, 2])
@@ -132,7 +134,7 @@ def test_who_insists_on_acknowledgement_is_not_content_with_200(engine: Engine, 
 def test_a_collector_that_fails_or_lies_loses_nothing(engine: Engine, token_file: Path, mood: Mood) -> None:
     """Busy, hanging, cut off, 200 and forgotten, an expired id: the batch comes again, and the order stays."""
     fill_log(engine, 20)
-    with sink_to(splunk := Splunk(moods=[mood]), token_file) as named:
+    with sink_to(splunk := Splunk(moods=[mood]), token_file, timeout_s=1.5) as named:
         failures = deliver_all(engine, named)
 
     assert failures == 1
@@ -144,7 +146,7 @@ def test_acknowledgements_that_never_come_keep_the_events_for_ever(engine: Engin
     """200 alone is not believed where the server promises an acknowledgement: nothing passes."""
     fill_log(engine, 3)
     with (
-        sink_to(splunk := Splunk(moods=[Mood.FORGETS] * 3), token_file) as named,
+        sink_to(splunk := Splunk(moods=[Mood.FORGETS] * 3), token_file, timeout_s=1.5) as named,
         pytest.raises(AssertionError),
     ):
         deliver_all(engine, named, tries=3)

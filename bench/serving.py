@@ -122,7 +122,7 @@ class Served:
 
     def web_process(self) -> int:
         """The process that answers: the last of web's own tree."""
-        found: int = _processes._tree(self.gateway.part_pid("serve --only web"))[-1]
+        found: int = _processes._tree(self.gateway.part_pid("web"))[-1]
         return found
 
     def forget_uploads(self, mebibytes: int) -> None:

@@ -18,15 +18,15 @@ from sqlalchemy import Engine, text, update
 
 from audit.bundle import write_bundle
 from audit.canonical import JsonValue, canonical
-from audit.checkpoint import LogSigner, NoteSigner, SignedTree
+from audit.checkpoint import LogSigner, NoteSigner, NoteVerifier, SignedTree
 from audit.draft import Personal, draft
 from audit.entry import FIRST_PREV, Draft, Entry, Sealed, place
 from audit.errors import KeyDestroyed, StateConflict
 from audit.events import EventType, Retention
 from audit.merkle import CompactRange
-from audit.reading import snapshot
+from audit.reading import reading, snapshot
 from audit.sequencer import Sequencer
-from audit.store import stage
+from audit.store import each_entry, latest_checkpoint, stage
 from audit.tables import audit_log, metadata
 from audit.triggers import INSERT_ONLY, statements
 from gateway.storage.database import open_engine
@@ -222,3 +222,23 @@ def zipped(path: Path, lines: Iterable[bytes], note: str, vkey: str | None = SIG
 
 def lines(chain: Iterable[Entry]) -> list[bytes]:
     return [entry.canonical + b"\n" for entry in chain]
+
+
+def published(log: Logbook) -> SignedTree | None:
+    """What the newest checkpoint says, its signature checked."""
+    with reading(log.engine) as conn:
+        note = latest_checkpoint(conn)
+    return NoteVerifier.parse(SIGNER.vkey).open(note) if note else None
+
+
+def tree_of(log: Logbook) -> SignedTree:
+    """What the stored entries give, hashed from the first."""
+    tree = CompactRange()
+    prev = "0" * 64
+    with reading(log.engine) as conn:
+        for entry in each_entry(conn):
+            told = json.loads(entry.canonical)
+            assert (told["seq"], told["prev"]) == (entry.seq, prev) == (tree.size, prev)
+            tree.append(entry.leaf)
+            prev = entry.leaf.hex()
+    return SignedTree(ORIGIN, tree.size, tree.root())

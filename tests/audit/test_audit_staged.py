@@ -1,18 +1,23 @@
-"""Staged bodies read in one pass: whatever is recognised is what the plain reading finds, and nothing else is."""
+"""Staged bodies: whatever is recognised in one pass is what the plain reading finds, and what is malformed is named."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from logbook import entries
+from logbook import Logbook, entries
+from sqlalchemy import insert
 
-from audit.entry import FIRST_PREV, MAX_ENTRY_BYTES, place
-from audit.errors import BadEntry, NotCanonical
+from audit.entry import FIRST_PREV, MAX_ENTRY_BYTES, Sealed, place
+from audit.errors import BadEntry, BadPending, NotCanonical
+from audit.reading import reading
 from audit.staged import Placed, _recognised, placed
+from audit.store import pending_count, stage, tree_size
+from audit.tables import audit_pending
 
 SEALED = {"enc": "c2VhbGVk", "key": "0a" * 32}
 MEMBERS = {name: value for name, value in entries(2)[1].members.items() if name not in ("seq", "prev")}
@@ -109,3 +114,52 @@ def test_an_entry_is_never_longer_than_a_tile_can_hold(excess: int) -> None:
 
     assert isinstance(quick(body), Placed) is (excess <= 0)
     assert quick(body) == plain(body)
+
+
+@pytest.mark.parametrize("body", ["{}", "no json", '{"seq":1}'])
+def test_what_was_written_past_the_staging_does_not_join_the_log(log: Logbook, body: str) -> None:
+    """A malformed pending row is named and stays where it is; nothing of its batch is written."""
+    log.stage(1)
+    with log.engine.begin() as conn:
+        conn.execute(insert(audit_pending).values(id="odd", body=body, created_at=log.clock()))
+
+    with pytest.raises(BadPending) as refusal:
+        log.sequencer().run_once()
+
+    assert refusal.value.entry_id == "odd"
+    with reading(log.engine) as conn:
+        assert (tree_size(conn), pending_count(conn)) == (0, 2)
+
+
+def test_a_staged_blob_is_named_as_what_does_not_join_the_log(sqlite_log: Logbook) -> None:
+    """SQLite keeps bytes in a column of texts, too; whoever may write there can put some in."""
+    with sqlite_log.engine.begin() as conn:
+        conn.exec_driver_sql(
+            "INSERT INTO audit_pending VALUES ('odd', x'7b7d', '2026-11-24 12:00:00.000000')"
+        )
+
+    with pytest.raises(BadPending) as refusal:
+        sqlite_log.sequencer().run_once()
+
+    assert refusal.value.entry_id == "odd"
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"event_type": "x" * 65},
+        {"event_type": "update\0"},
+        {"ip_address": Sealed("", "0a" * 33)},
+        {"actor": Sealed("", "\0")},
+    ],
+)
+def test_what_no_column_of_the_log_can_hold_is_named(log: Logbook, odd: dict[str, Any]) -> None:
+    """PostgreSQL would refuse the whole batch, for ever, with an error that names no entry."""
+    draft = replace(log.make(), **odd)
+    with log.engine.begin() as conn:
+        stage(conn, draft)
+
+    with pytest.raises(BadPending) as refusal:
+        log.sequencer().run_once()
+
+    assert refusal.value.entry_id == draft.id

@@ -42,8 +42,8 @@ from audit.store import (
 )
 from audit.succession import succeeded_tree
 from audit.tables import audit_checkpoints, audit_pending
-from audit.tree import TreeSource, grow, write_tiles
-from audit.tree_rows import TileKey
+from audit.tree import TreeSource, grow
+from audit.tree_rows import TileKey, write_rows
 
 _LEADER = 0x666C_675F_7365_71  # PostgreSQL's advisory lock of the one sequencer
 _INDEXED_LENGTH = 64  # of the columns that PostgreSQL holds them in
@@ -87,8 +87,9 @@ class _Batch:
     size: int
     ids: Sequence[str]
     rows: LogRows
-    tiles: Mapping[TileKey, list[bytes]]
+    tiles: Mapping[TileKey, bytes]
     tree: SignedTree
+    peaks: Sequence[bytes]
 
 
 class Sequencer:
@@ -135,14 +136,14 @@ class Sequencer:
         if seen is None:
             return 0
         if not seen.is_signed:
-            self._sign(seen.last, seen.published, seen.tree)
+            self._sign(seen.last, seen.published, seen.tree, seen.source.peaks())
         if not seen.pending:
             return 0
         batch = self._batch(seen)
         if not self._commit(batch):
             return 0
         self._crash("sequencer.batch")
-        self._sign(seen.tree if seen.tree.size else None, seen.published, batch.tree)
+        self._sign(seen.tree if seen.tree.size else None, seen.published, batch.tree, batch.peaks)
         self._at_once = self.batch * (_BEHIND if len(seen.pending) == self._at_once else 1)
         return len(seen.pending)
 
@@ -189,7 +190,7 @@ class Sequencer:
             prev = leaf.hex()
         growth = grow(seen.source, size, leaves)
         tree = SignedTree(self._signer.origin, size + len(leaves), growth.root)
-        return _Batch(size, [row.id for row in seen.pending], rows, growth.tiles, tree)
+        return _Batch(size, [row.id for row in seen.pending], rows, growth.tiles, tree, growth.peaks)
 
     def _commit(self, batch: _Batch) -> bool:
         """Write a batch in one transaction, unless another sequencer leads or was faster."""
@@ -197,11 +198,17 @@ class Sequencer:
             if not _leads(conn) or tree_size(conn) != batch.size:
                 return False
             insert_rows(conn, batch.rows)
-            write_tiles(conn, batch.tiles)
+            write_rows(conn, batch.tiles)
             delete_pending(conn, batch.ids)
         return True
 
-    def _sign(self, last: SignedTree | None, published: StoredCheckpoint | None, tree: SignedTree) -> None:
+    def _sign(
+        self,
+        last: SignedTree | None,
+        published: StoredCheckpoint | None,
+        tree: SignedTree,
+        peaks: Sequence[bytes],
+    ) -> None:
         """Remember, sign and publish a tree that was checked, or grew out of one that was."""
         if tree != last:
             try:
@@ -209,14 +216,14 @@ class Sequencer:
             except StateConflict:
                 return  # another sequencer signs this tree, or a larger one
         if published is None or published.size < tree.size:
-            self._publish(tree, self._signer.sign(tree.size, tree.root))
+            self._publish(tree, peaks, self._signer.sign(tree.size, tree.root))
         self._sure_of = tree
 
-    def _publish(self, tree: SignedTree, note: str) -> None:
-        row = {"size": tree.size, "root": tree.root, "note": note, "created_at": self._clock()}
+    def _publish(self, tree: SignedTree, peaks: Sequence[bytes], note: str) -> None:
+        known = {"size": tree.size, "root": tree.root, "peaks": b"".join(peaks)}
         try:
             with self._engine.begin() as conn:
-                conn.execute(insert(audit_checkpoints).values(row))
+                conn.execute(insert(audit_checkpoints).values(**known, note=note, created_at=self._clock()))
         except IntegrityError:
             with reading(self._engine) as conn:
                 taken = select(audit_checkpoints.c.root).where(audit_checkpoints.c.size == tree.size)

@@ -70,6 +70,9 @@ audit_checkpoints = Table(
     Column("root", LargeBinary(32), nullable=False, info=impersonal("the Merkle root of those entries")),
     Column("note", Text, nullable=False, info=impersonal("the C2SP signed note")),
     Column("created_at", UtcDateTime, nullable=False, info=impersonal("when it was published")),
+    Column(
+        "peaks", LargeBinary, info=impersonal("roots of the perfect subtrees; they spare a proof the leaves")
+    ),
 )
 
 audit_cosignatures = Table(
@@ -113,19 +116,24 @@ audit_tiles = Table(
         Integer,
         primary_key=True,
         autoincrement=False,
-        info=impersonal("the tile's level; one of level 0 repeats 256 leaf hashes for proofs"),
+        info=impersonal("the tile's level; one of level 0 repeats leaf hashes for proofs"),
     ),
     Column(
         "tile", _Position, primary_key=True, autoincrement=False, info=impersonal("its place in the level")
     ),
     Column(
-        "hashes", LargeBinary, nullable=False, info=impersonal("up to 256 hashes, of 256^level entries each")
+        "hashes",
+        LargeBinary,
+        nullable=False,
+        info=impersonal("up to 256 hashes, of 256^level entries each; at level 0 also the roots of each 16"),
     ),
 )
 
 # SQLite keeps a number or a text in a column of bytes, too: what stands there is read as bytes, and found to be wrong.
 LEAF_HASH = cast(audit_log.c.leaf_hash, LargeBinary).label("leaf_hash")
 HASHES = cast(audit_tiles.c.hashes, LargeBinary).label("hashes")
+ROOT = cast(audit_checkpoints.c.root, LargeBinary).label("root")
+PEAKS = cast(audit_checkpoints.c.peaks, LargeBinary).label("peaks")
 
 siem_cursors = Table(
     "siem_cursors",

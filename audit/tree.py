@@ -2,7 +2,8 @@
 
 A row of `audit_tiles` at level L holds the roots of subtrees of 256^L entries, in order, up to 256 of them; it grows
 at its end and is derived from the leaves alone, which are `audit_log.leaf_hash`. A row of level 0 repeats 256 of these
-for inclusion proofs: it is written once full, may be missing, and nothing is signed by what it says.
+for inclusion proofs, with the roots of each 16 of them: it is written once full, may be missing, and nothing is signed
+by what it says.
 """
 
 from __future__ import annotations
@@ -28,13 +29,23 @@ from audit.merkle import (
 from audit.proof import Proof
 from audit.store import entry_at, newest_checkpoint, witnessed_checkpoint
 from audit.tables import audit_tiles
-from audit.tree_rows import TileKey, read_rows, write_rows
+from audit.tree_rows import (
+    GROUP_BYTES,
+    GROUP_WIDTH,
+    GROUPS,
+    ROOTS_BYTES,
+    TILE_WIDTH,
+    TileKey,
+    read_rows,
+    write_rows,
+)
 
-TILE_WIDTH = 256
 _LEVELS = 8  # tree levels in one tile
+_GROUP_LEVEL = GROUP_WIDTH.bit_length() - 1  # of a group's root
 _TILES_KEPT = 128  # about 5 MB of a process
 _REBUILT_AT_ONCE = TILE_WIDTH * TILE_WIDTH
 
+Place: TypeAlias = tuple[int, int]  # of a node: its level and index
 _Rows: TypeAlias = tuple[list[bytes], ...]  # a tile's hashes, and the nodes above them, level by level
 
 
@@ -44,19 +55,19 @@ class TreeSource:
     Args:
         conn: reads.
         size: how many entries the tree has.
-        packed: take leaves from tiles of level 0 where there are some: for paths, which their readers check.
     """
 
-    def __init__(self, conn: Connection, size: int, *, packed: bool = False) -> None:
+    def __init__(self, conn: Connection, size: int) -> None:
         self._conn = conn
         self._size = size
-        self._packed = packed
         self._tiles: dict[TileKey, _Rows] = {}
+        self._near: dict[Place, bytes] = {}
 
     def node(self, level: int, index: int) -> bytes:
         """The root of a perfect subtree (`merkle.NodeSource`)."""
-        height = level & (_LEVELS - 1)
-        key = (level // _LEVELS, index >> (_LEVELS - height))
+        if near := self._near.get((level, index)):
+            return near
+        key, height = _key(level, index), level & (_LEVELS - 1)
         if key not in self._tiles:
             self.load([key])
         try:
@@ -74,12 +85,38 @@ class TreeSource:
         """The roots of the perfect subtrees that the tree consists of."""
         return [self.node(level, index) for level, index in peak_places(self._size)]
 
-    def load(self, keys: Collection[TileKey]) -> None:
-        """Read these tiles now, with one query."""
+    def load(self, keys: Collection[TileKey], *, group: int | None = None, with_peaks: bool = False) -> None:
+        """Read these tiles now, with one query.
+
+        Args:
+            keys: level and number of each.
+            group: of 16 leaves in a full tile, read from the row that repeats them with what is above it there.
+            with_peaks: read those of a checkpoint of this size, too.
+        """
         widths = {key: self._width(key) for key in keys if key not in self._tiles}
-        stored = self._stored({key: width for key, width in widths.items() if width})
+        spans = {key: _span(key[1], width) for key, width in widths.items() if key[0] == 0 and width}
+        above = [key for key, width in widths.items() if key[0] > 0 and width]
+        rows = read_rows(self._conn, above, spans.values(), group, self._size if with_peaks else None)
         for key, width in widths.items():
-            self._tiles[key] = _rows_of(stored.get(key, b"")[: width * HASH_BYTES])
+            stored = _joined(rows.leaves, spans[key]) if key in spans else rows.tiles.get(key, b"")
+            self._tiles[key] = _rows_of(stored[: width * HASH_BYTES])
+        if group is not None:
+            self._near |= _near(group, *rows.group)
+        if with_peaks:
+            self._near |= _peaks(self._size, *rows.peaks)
+
+    def load_path(self, seq: int) -> None:
+        """Read what the path from an entry takes, with one query: for proofs, which their readers check.
+
+        It goes by the row that repeats the leaf, and by the peaks of a checkpoint of this size, where there are some
+        and they are sound; otherwise by the leaves themselves, with another query.
+        """
+        wanted, peaks, own = _Wanted(), set(peak_places(self._size)), (0, seq // TILE_WIDTH)
+        prove_inclusion(wanted, seq, self._size)
+        is_full = self._width(own) == TILE_WIDTH
+        keys = {_key(*place) for place in wanted.places - peaks} - ({own} if is_full else set())
+        self.load(keys, group=seq // GROUP_WIDTH if is_full else None, with_peaks=True)
+        self.load({_key(*place) for place in wanted.places - self._near.keys()})
 
     def load_edge(self) -> None:
         """Read what growing needs: the unfinished tiles, and the one with the last leaf."""
@@ -91,18 +128,11 @@ class TreeSource:
         level, tile = key
         return min(TILE_WIDTH, max(0, (self._size >> _LEVELS * level) - tile * TILE_WIDTH))
 
-    def _stored(self, widths: Mapping[TileKey, int]) -> dict[TileKey, bytes]:
-        packed = {
-            key for key, width in widths.items() if key[0] > 0 or (self._packed and width == TILE_WIDTH)
-        }
-        spans = {key: _span(key[1], width) for key, width in widths.items() if key[0] == 0}
-        stored, leaves = read_rows(self._conn, packed, [spans[key] for key in spans.keys() - packed])
-        lacking = {
-            key: span for key, span in spans.items() if len(stored.get(key, b"")) < len(span) * HASH_BYTES
-        }
-        if packed & lacking.keys():
-            leaves |= read_rows(self._conn, (), [lacking[key] for key in packed & lacking.keys()]).leaves
-        return stored | {key: _joined(leaves, span) for key, span in lacking.items()}
+
+def _key(level: int, index: int) -> TileKey:
+    """The tile that a node is in, or is computed from."""
+    tile_level, height = divmod(level, _LEVELS)
+    return tile_level, index >> (_LEVELS - height)
 
 
 def _span(tile: int, width: int) -> range:
@@ -118,25 +148,52 @@ def _joined(leaves: Mapping[int, bytes], span: range) -> bytes:
     return joined
 
 
+def _near(group: int, leaves: bytes, roots: bytes) -> dict[Place, bytes]:
+    """The nodes of a tile of leaves that a path from this group takes; none if the row lacks or contradicts them."""
+    if len(leaves) != GROUP_BYTES or len(roots) != ROOTS_BYTES:
+        return {}
+    below = _upwards(0, group * GROUP_WIDTH, _hashes(leaves))
+    above = _upwards(_GROUP_LEVEL, group - group % GROUPS, _hashes(roots))
+    own_root = (_GROUP_LEVEL, group)
+    return below | above if below[own_root] == above[own_root] else {}
+
+
+def _upwards(level: int, first: int, row: list[bytes]) -> dict[Place, bytes]:
+    """A row of nodes and all above it, to the one at the top."""
+    nodes: dict[Place, bytes] = {}
+    while row:
+        nodes |= {(level, first + place): node for place, node in enumerate(row)}
+        level, first, row = level + 1, first >> 1, paired(row)
+    return nodes
+
+
+def _peaks(size: int, packed: bytes | None, root: bytes) -> dict[Place, bytes]:
+    """The peaks of a checkpoint's tree; none if it has none, or if they do not give its root."""
+    peaks = _hashes(packed or b"")
+    if len(peaks) != size.bit_count() or CompactRange(size, peaks).root() != root:
+        return {}
+    return dict(zip(peak_places(size), peaks, strict=True))
+
+
 class _Wanted:
-    """Stands for a tree whose proofs nobody needs: it only learns which tiles they take."""
+    """Stands for a tree whose proofs nobody needs: it only learns which nodes they take."""
 
     def __init__(self) -> None:
-        self.keys: set[TileKey] = set()
+        self.places: set[Place] = set()
 
     def node(self, level: int, index: int) -> bytes:
         """Any hash."""
-        tile_level, height = divmod(level, _LEVELS)
-        self.keys.add((tile_level, index >> (_LEVELS - height)))
+        self.places.add((level, index))
         return b""
 
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """What leaves make of a tree: its new root, and the tiles that change."""
+    """What leaves make of a tree: its new root, the peaks that it is made of, and the tiles that change."""
 
     root: bytes
-    tiles: Mapping[TileKey, list[bytes]]
+    peaks: Sequence[bytes]
+    tiles: Mapping[TileKey, bytes]
 
 
 def root(conn: Connection, size: int) -> bytes:
@@ -148,9 +205,8 @@ def root(conn: Connection, size: int) -> bytes:
 
 def inclusion(conn: Connection, seq: int, size: int) -> list[bytes]:
     """The path from the entry `seq` to the root of the first `size` entries."""
-    source, wanted = TreeSource(conn, size, packed=True), _Wanted()
-    prove_inclusion(wanted, seq, size)
-    source.load(wanted.keys)
+    source = TreeSource(conn, size)
+    source.load_path(seq)
     return prove_inclusion(source, seq, size)
 
 
@@ -161,7 +217,7 @@ def consistency(conn: Connection, old: int, new: int) -> list[bytes]:
     """
     source, wanted = TreeSource(conn, new), _Wanted()
     prove_consistency(wanted, old, new)
-    source.load(wanted.keys)
+    source.load({_key(*place) for place in wanted.places})
     return prove_consistency(source, old, new)
 
 
@@ -185,8 +241,11 @@ def prove(conn: Connection, seq: int, quorum: int = 0) -> Proof | None:
 def grow(source: TreeSource, size: int, leaves: Sequence[bytes]) -> Growth:
     """The tree of `size` with leaves added: no leaf of before is hashed again, and nothing is written."""
     tiles: dict[TileKey, list[bytes]] = {}
+    groups: dict[int, bytes] = {}
 
     def collect(level: int, first: int, nodes: Sequence[bytes]) -> None:
+        if level == _GROUP_LEVEL:
+            groups.update(enumerate(nodes, first))
         tile_level, height = divmod(level, _LEVELS)
         if height:
             return
@@ -195,13 +254,14 @@ def grow(source: TreeSource, size: int, leaves: Sequence[bytes]) -> Growth:
             tiles[tile_level, tile] = [*source.tile(tile_level, tile), *nodes[max(0, low) : low + TILE_WIDTH]]
 
     peaks = grown(size, source.peaks(), leaves, collect)
-    written = {key: hashes for key, hashes in tiles.items() if key[0] > 0 or len(hashes) == TILE_WIDTH}
-    return Growth(CompactRange(size + len(leaves), peaks).root(), written)
-
-
-def write_tiles(conn: Connection, tiles: Mapping[TileKey, list[bytes]]) -> None:
-    """Store changed tiles."""
-    write_rows(conn, {key: b"".join(hashes) for key, hashes in tiles.items()})
+    for (level, tile), hashes in tiles.items():
+        if level == 0 and len(hashes) == TILE_WIDTH:
+            own = range(tile * GROUPS, (tile + 1) * GROUPS)
+            hashes += [groups.get(group) or source.node(_GROUP_LEVEL, group) for group in own]
+    written = {
+        key: b"".join(hashes) for key, hashes in tiles.items() if key[0] > 0 or len(hashes) > TILE_WIDTH
+    }
+    return Growth(CompactRange(size + len(leaves), peaks).root(), peaks, written)
 
 
 def rebuild(conn: Connection, size: int) -> None:
@@ -212,13 +272,17 @@ def rebuild(conn: Connection, size: int) -> None:
         source = TreeSource(conn, end)
         tiles = range(start // TILE_WIDTH, -(-end // TILE_WIDTH))
         leaves = [leaf for tile in tiles for leaf in source.tile(0, tile)]
-        write_tiles(conn, grow(TreeSource(conn, start), start, leaves).tiles)
+        write_rows(conn, grow(TreeSource(conn, start), start, leaves).tiles)
 
 
 @lru_cache(_TILES_KEPT)
 def _rows_of(packed: bytes) -> _Rows:
     """A tile and what is above it. The key is its content: what another tile, or another state, holds never answers."""
-    rows = [[packed[start : start + HASH_BYTES] for start in range(0, len(packed), HASH_BYTES)]]
+    rows = [_hashes(packed)]
     for _ in range(1, _LEVELS):
         rows.append(paired(rows[-1]))
     return tuple(rows)
+
+
+def _hashes(packed: bytes) -> list[bytes]:
+    return [packed[start : start + HASH_BYTES] for start in range(0, len(packed), HASH_BYTES)]

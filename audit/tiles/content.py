@@ -8,6 +8,7 @@ from sqlalchemy import Connection, func, select
 
 from audit.errors import TilesDamaged
 from audit.store import (
+    CHECKPOINTS,
     StoredCheckpoint,
     StoredEntry,
     cosignature_lines,
@@ -34,7 +35,7 @@ def checkpoint_after(conn: Connection, size: int, *, quorum: int, most: int) -> 
     If the next one is further away, that one.
     """
     table, cosigned = audit_checkpoints.c, audit_cosignatures.c
-    found = select(audit_checkpoints).where(table.size > size)
+    found = CHECKPOINTS.where(table.size > size)
     if quorum:
         count = select(func.count()).where(cosigned.size == table.size).scalar_subquery()
         found = found.where(count >= quorum)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from audit.tree import TILE_WIDTH
+from audit.tree_rows import TILE_WIDTH
 
 CHECKPOINT = "checkpoint"
 ENTRIES = "entries"

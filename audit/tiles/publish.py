@@ -19,7 +19,8 @@ from audit.store import StoredCheckpoint
 from audit.tiles.content import bundled, checkpoint_after, checkpoint_shown, content, entries_of
 from audit.tiles.errors import EntriesUnsigned, TargetForeign
 from audit.tiles.name import CHECKPOINT, Tile, tiles_between
-from audit.tree import TILE_WIDTH, TreeSource, consistency
+from audit.tree import TreeSource, consistency
+from audit.tree_rows import TILE_WIDTH
 
 STEP = 1 << 16
 

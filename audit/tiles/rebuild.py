@@ -20,8 +20,7 @@ from audit.merkle import HASH_BYTES, CompactRange, leaf_hash
 from audit.reading import reading
 from audit.store import StoredCheckpoint, StoredEntry, newest_checkpoint, read_entries, tree_size
 from audit.tables import HASHES, audit_tiles
-from audit.tree import TILE_WIDTH
-from audit.tree_rows import TileKey, write_rows
+from audit.tree_rows import LEAVES_BYTES, TILE_OF_LEAVES_BYTES, TILE_WIDTH, TileKey, packed_leaves, write_rows
 
 _LEVELS = 8
 _PAGE = 1000
@@ -91,7 +90,9 @@ class _Grown:
         hashes = self._open.setdefault(tile_level, [])
         hashes.append(node)
         if len(hashes) == TILE_WIDTH:
-            self._filled[tile_level, index // TILE_WIDTH] = b"".join(hashes)
+            self._filled[tile_level, index // TILE_WIDTH] = (
+                b"".join(hashes) if tile_level else packed_leaves(hashes)
+            )
             hashes.clear()
 
 
@@ -108,15 +109,20 @@ class _Differences:
             return
         if key[0] > 0:
             self.wrong[key] = hashes
-        elif stored:
-            self.wrong[key] = sha256(hashes).digest()
-        else:
+        elif stored in (
+            b"",
+            hashes[:LEAVES_BYTES],
+        ):  # an older version wrote none, or left the groups' roots away
             self.lacking[key] = sha256(hashes).digest()
+        else:
+            self.wrong[key] = sha256(hashes).digest()
 
     def leaves(self, conn: Connection, tile: int) -> bytes:
-        """The leaves of a tile, read again."""
+        """A tile of leaves, from the log as it stands."""
         entries = read_entries(conn, tile * TILE_WIDTH - 1 if tile else None, TILE_WIDTH)
-        return b"".join(leaf_hash(entry.canonical) if self.of_texts else entry.leaf for entry in entries)
+        return packed_leaves(
+            [leaf_hash(entry.canonical) if self.of_texts else entry.leaf for entry in entries]
+        )
 
 
 class _Reading:
@@ -271,7 +277,9 @@ def _room(key: TileKey, size: int) -> int:
     if level < 0 or tile < 0:
         return 0
     width = max(0, min(TILE_WIDTH, (size >> _LEVELS * level) - tile * TILE_WIDTH))
-    return width * HASH_BYTES if level > 0 or width == TILE_WIDTH else 0
+    if level == 0:
+        return TILE_OF_LEAVES_BYTES if width == TILE_WIDTH else 0
+    return width * HASH_BYTES
 
 
 def _mend(engine: Engine, key: TileKey, hashes: bytes) -> None:

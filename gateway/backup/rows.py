@@ -25,6 +25,7 @@ Row = dict[str, Any]
 MAX_LINE_BYTES = 64 << 20  # a frozen cohort of a hundred thousand updates has four million
 
 _DERIVED = {audit.tables.audit_tiles}  # from the leaves
+_DERIVED_COLUMNS = {audit.tables.audit_checkpoints.c.peaks}  # of the same: a proof can do without
 _HINTS = {gateway.tables.outbox}  # messages say where to look; what counts is the rows (RULES 4)
 _PASSING = {  # who was signed in signs in anew, and allows anew what tools may do
     gateway.tables.sessions,
@@ -52,7 +53,7 @@ def keystore_tables() -> list[Table]:
 
 def encode(table: Table, row: Mapping[str, Any]) -> bytes:
     """The line of a row, with its newline."""
-    told = {column.name: _told(row[column.name]) for column in table.c}
+    told = {column.name: _told(row[column.name]) for column in _kept(table)}
     return json.dumps(told, sort_keys=True, separators=(",", ":"), allow_nan=False).encode() + b"\n"
 
 
@@ -66,9 +67,13 @@ def decode(table: Table, line: bytes) -> Row:
         told = json.loads(line)
     except (ValueError, RecursionError):
         raise BadBackup(f"a line of the table {table.name} is not JSON") from None
-    if not isinstance(told, dict) or told.keys() != {column.name for column in table.c}:
+    if not isinstance(told, dict) or told.keys() != {column.name for column in _kept(table)}:
         raise BadBackup(f"a line of the table {table.name} has not the columns of that table")
-    return {column.name: _read(table, column, told[column.name]) for column in table.c}
+    return {column.name: _read(table, column, told[column.name]) for column in _kept(table)}
+
+
+def _kept(table: Table) -> list[Column[Any]]:
+    return [column for column in table.c if column not in _DERIVED_COLUMNS]
 
 
 def _told(value: Any) -> Any:

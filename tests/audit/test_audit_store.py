@@ -207,7 +207,7 @@ def test_sqlite_does_not_replace_a_row_by_inserting_it(sqlite_log: Logbook) -> N
     for change in (
         "INSERT OR REPLACE INTO audit_log SELECT seq, 'x', '', leaf_hash, event_type, time FROM audit_log",
         "INSERT OR REPLACE INTO audit_log SELECT 9, id, '', leaf_hash, event_type, time FROM audit_log",
-        "REPLACE INTO audit_checkpoints SELECT size, root, '', created_at FROM audit_checkpoints",
+        "REPLACE INTO audit_checkpoints SELECT size, root, '', created_at, peaks FROM audit_checkpoints",
         "REPLACE INTO audit_cosignatures SELECT size, witness, '', created_at FROM audit_cosignatures",
     ):
         with pytest.raises(DBAPIError, match="insert-only"), sqlite_log.engine.begin() as conn:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from hashlib import sha256
 from itertools import pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from logbook import Logbook
 from services.clock import FixedClock
-from sqlalchemy import delete, event, insert, select, update
+from sqlalchemy import Connection, delete, event, insert, select, update
 from sqlalchemy.dialects import sqlite
 
 from audit import merkle
@@ -26,8 +29,9 @@ from audit.merkle import (
     verify_inclusion,
 )
 from audit.reading import reading
-from audit.tables import audit_log, audit_tiles
-from audit.tree import TreeSource, consistency, grow, inclusion, rebuild, root, write_tiles
+from audit.tables import audit_checkpoints, audit_log, audit_tiles
+from audit.tree import TreeSource, consistency, grow, inclusion, rebuild, root
+from audit.tree_rows import write_rows
 
 SIZE = 70_000  # two levels of tiles: 256 * 256 leaves and some more
 LEAVES = [leaf_hash(number.to_bytes(4)) for number in range(SIZE)]
@@ -69,7 +73,10 @@ def big(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Logbook]:
     with book.engine.begin() as conn:
         conn.execute(insert(audit_log), rows)
         for start, end in ((0, 1), (1, 300), (300, 65_536), (65_536, 65_537), (65_537, SIZE)):
-            write_tiles(conn, grow(TreeSource(conn, start), start, LEAVES[start:end]).tiles)
+            growth = grow(TreeSource(conn, start), start, LEAVES[start:end])
+            write_rows(conn, growth.tiles)
+        checkpoint = {"size": SIZE, "root": growth.root, "peaks": b"".join(growth.peaks), "note": ""}
+        conn.execute(insert(audit_checkpoints).values(checkpoint | {"created_at": book.clock()}))
     yield book
     book.engine.dispose()
 
@@ -101,39 +108,95 @@ def test_tiles_derived_again_are_the_same(big: Logbook) -> None:
 
     assert after == before
     assert [(row.level, row.tile, len(row.hashes) // 32) for row in after] == [
-        *((0, tile, 256) for tile in range(SIZE // 256)),
+        *((0, tile, 256 + 16) for tile in range(SIZE // 256)),
         (1, 0, 256),
         (1, 1, (SIZE - 65_536) // 256),
         (2, 0, 1),
     ]
 
 
-@pytest.mark.parametrize("old", [None, 12_345])
-def test_a_proof_asks_once(big: Logbook, old: int | None) -> None:
-    """The way of a leaf and the tree's edge: tiles, and the leaves of the unfinished tile, in one query."""
+@contextmanager
+def _asked(big: Logbook) -> Iterator[list[str]]:
+    """What the database is asked meanwhile."""
     statements: list[str] = []
-    event.listen(
-        big.engine, "before_cursor_execute", lambda _conn, _cursor, told, *_: statements.append(told)
-    )
 
-    with reading(big.engine) as conn:
+    def note(_conn: object, _cursor: object, told: str, *_: object) -> None:
+        if told.startswith("SELECT"):
+            statements.append(told)
+
+    event.listen(big.engine, "before_cursor_execute", note)
+    try:
+        yield statements
+    finally:
+        event.remove(big.engine, "before_cursor_execute", note)
+
+
+@pytest.mark.parametrize("old", [0, 12_345])
+def test_a_proof_asks_once(big: Logbook, old: int) -> None:
+    """The way of a leaf, and the tree's edge."""
+    with _asked(big) as statements, reading(big.engine) as conn:
         proof = consistency(conn, old, SIZE) if old else inclusion(conn, 12_345, SIZE)
 
     assert proof
-    assert len([told for told in statements if told.startswith("SELECT")]) == 1
+    assert len(statements) == 1
 
 
-@pytest.mark.parametrize("left", [0, 32, 8160])
-def test_a_tile_of_leaves_that_lacks_or_was_cut_is_no_damage(big: Logbook, memory: Nodes, left: int) -> None:
+@pytest.mark.parametrize("seq", [12_345, SIZE - 2])
+def test_the_last_leaves_are_read_once_more_where_no_checkpoint_has_peaks(
+    big: Logbook, memory: Nodes, seq: int
+) -> None:
+    """Checkpoints of an older version have none, and not every size has a checkpoint."""
+    with _asked(big) as statements, reading(big.engine) as conn:
+        proof = inclusion(conn, seq, SIZE - 1)
+
+    assert proof == prove_inclusion(memory, seq, SIZE - 1)
+    assert len(statements) == 2
+
+
+@pytest.mark.parametrize(
+    "forgery",
+    [
+        "UPDATE audit_checkpoints SET peaks = NULL",
+        "UPDATE audit_checkpoints SET peaks = x''",
+        "UPDATE audit_checkpoints SET peaks = zeroblob(length(peaks))",
+        "UPDATE audit_checkpoints SET peaks = zeroblob(length(peaks) + 32)",
+        "UPDATE audit_checkpoints SET peaks = 'a text'",
+    ],
+)
+def test_peaks_that_do_not_give_the_root_are_left_alone(sqlite_log: Logbook, forgery: str) -> None:
+    """Nobody is fooled, and no proof is lost: the leaves say the same as before."""
+    sqlite_log.grow(700)
+    with reading(sqlite_log.engine) as conn:
+        good = [inclusion(conn, seq, 700) for seq in (0, 511, 512, 699)]
+
+    sqlite_log.tamper(forgery)
+
+    with reading(sqlite_log.engine) as conn:
+        assert [inclusion(conn, seq, 700) for seq in (0, 511, 512, 699)] == good
+
+
+@given(places=st.tuples(st.integers(1, SIZE), st.integers(0, SIZE - 1)))
+def test_any_path_is_that_of_the_whole_tree(big: Logbook, memory: Nodes, places: tuple[int, int]) -> None:
+    """Groups of leaves, peaks, tiles and leaves: whichever a path is made of."""
+    size, seq = places[0], places[1] % places[0]
+    with reading(big.engine) as conn:
+        assert inclusion(conn, seq, size) == prove_inclusion(memory, seq, size)
+        assert inclusion(conn, places[1], SIZE) == prove_inclusion(memory, places[1], SIZE)
+
+
+@pytest.mark.parametrize("left", [None, 0, 32, 8160, 8192, 8672])
+def test_a_tile_of_leaves_that_lacks_or_was_cut_is_no_damage(
+    big: Logbook, memory: Nodes, left: int | None
+) -> None:
     """Decision 0163: a log of an older version has none; the proof is made from the leaves."""
     tile = (audit_tiles.c.level == 0) & (audit_tiles.c.tile == 12_345 // 256)
     with big.engine.connect() as conn:
         hashes = conn.scalar(select(audit_tiles.c.hashes).where(tile))
         assert hashes is not None
         conn.execute(
-            update(audit_tiles).where(tile).values(hashes=hashes[:left])
-            if left
-            else delete(audit_tiles).where(tile)
+            delete(audit_tiles).where(tile)
+            if left is None
+            else update(audit_tiles).where(tile).values(hashes=hashes[:left])
         )
 
         assert inclusion(conn, 12_345, SIZE) == prove_inclusion(memory, 12_345, SIZE)
@@ -141,24 +204,38 @@ def test_a_tile_of_leaves_that_lacks_or_was_cut_is_no_damage(big: Logbook, memor
         conn.rollback()
 
 
+def test_a_tile_of_leaves_that_contradicts_itself_is_left_alone(big: Logbook, memory: Nodes) -> None:
+    """A leaf that does not lead to its group's root: the proof is made from the log's own leaves."""
+    with big.engine.connect() as conn:
+        _forge(conn, 12_344, 12_344 % 256)
+
+        assert inclusion(conn, 12_345, SIZE) == prove_inclusion(memory, 12_345, SIZE)
+        conn.rollback()
+
+
 def test_a_forged_tile_of_leaves_makes_no_proof_that_holds(big: Logbook) -> None:
     """Whoever reads the proof finds it; the root is that of the leaves."""
-    seq, place = 12_345, (12_344 % 256) * 32
-    tile = (audit_tiles.c.level == 0) & (audit_tiles.c.tile == seq // 256)
+    seq, other = 12_345, (12_345 % 256) // 16 ^ 1
     with big.engine.connect() as conn:
         good = root(conn, SIZE)
-        hashes = conn.scalar(select(audit_tiles.c.hashes).where(tile))
-        assert hashes is not None
-        forged = hashes[:place] + bytes(32) + hashes[place + 32 :]
-        conn.execute(update(audit_tiles).where(tile).values(hashes=forged))
+        _forge(conn, seq, 256 + other)
 
         proof = inclusion(conn, seq, SIZE)
 
         assert root(conn, SIZE) == good
-        assert proof[0] == bytes(32)
+        assert proof[4] == bytes(32)
         with pytest.raises(BadProof):
             verify_inclusion(LEAVES[seq], seq, SIZE, proof, good)
         conn.rollback()
+
+
+def _forge(conn: Connection, seq: int, place: int) -> None:
+    """Zeros in place of a hash of an entry's tile of leaves."""
+    tile = (audit_tiles.c.level == 0) & (audit_tiles.c.tile == seq // 256)
+    hashes = conn.scalar(select(audit_tiles.c.hashes).where(tile))
+    assert hashes is not None
+    forged = hashes[: place * 32] + bytes(32) + hashes[place * 32 + 32 :]
+    conn.execute(update(audit_tiles).where(tile).values(hashes=forged))
 
 
 def test_forged_tiles_of_leaves_raise_no_alarm(big: Logbook, memory: Nodes) -> None:
@@ -178,7 +255,7 @@ def test_lost_leaves_are_damage_where_no_tile_has_them(sqlite_log: Logbook) -> N
         "DELETE FROM audit_log WHERE seq IN (7, 590)", "DELETE FROM audit_tiles WHERE level = 0"
     )
     with reading(sqlite_log.engine) as conn:
-        for seq, size, tile in ((3, 512, 0), (300, 600, 2)):
+        for seq, size, tile in ((3, 512, 0), (300, 599, 2)):
             with pytest.raises(TilesDamaged) as damage:
                 inclusion(conn, seq, size)
             assert (damage.value.level, damage.value.tile) == (0, tile)

@@ -108,6 +108,21 @@ def test_lacking_tiles_of_leaves_are_written_and_nothing_was_amiss(log: Logbook)
     assert rebuild_tiles(log.engine, log.state.remembered).packed == 0
 
 
+def test_tiles_of_leaves_without_the_roots_of_their_groups_are_completed(log: Logbook) -> None:
+    """They say nothing wrong: proofs are made from the leaves meanwhile."""
+    log.grow(800)
+    before = _tiles(log)
+    with log.engine.begin() as conn:
+        for tile in range(3):
+            which = (audit_tiles.c.level == 0) & (audit_tiles.c.tile == tile)
+            conn.execute(update(audit_tiles).where(which).values(hashes=before[0, tile][: 256 * 32]))
+
+    found = rebuild_tiles(log.engine, log.state.remembered)
+
+    assert (found.packed, found.bad_tiles, found.is_good) == (3, [], True)
+    assert _tiles(log) == before
+
+
 def test_entries_that_change_meanwhile_get_into_no_tile(sqlite_log: Logbook) -> None:
     """A tile of leaves is written from entries that are read once more: they must be those that were compared."""
     sqlite_log.grow(600)
@@ -290,7 +305,7 @@ def test_the_second_level_is_made_and_memory_does_not_grow(
     tracemalloc.stop()
 
     widths = {key: len(hashes) // 32 for key, hashes in _tiles(sqlite_log).items()}
-    assert widths == {(1, 0): 256, (1, 1): 17, (2, 0): 1} | {(0, tile): 256 for tile in range(273)}
+    assert widths == {(1, 0): 256, (1, 1): 17, (2, 0): 1} | {(0, tile): 272 for tile in range(273)}
     assert (found.tiles, found.packed, found.is_signed, found.is_mended) == (276, 273, True, True)
     assert peak_bytes < 70_000 * 32
     with reading(sqlite_log.engine) as conn:

@@ -29,7 +29,8 @@ from audit.merkle import prove_inclusion, root_hash
 from audit.reading import reading
 from audit.store import read_entries, stage
 from audit.tables import audit_checkpoints, audit_log, audit_pending
-from audit.tree import TILE_WIDTH, TreeSource, inclusion
+from audit.tree import TreeSource, inclusion
+from audit.tree_rows import TILE_WIDTH
 from bench.figures import Figure, options, report
 from bench.logs import BATCH, Log, drafts, empty_log, sequencing
 from bench.serving import postgresql, served
@@ -258,7 +259,7 @@ def _long_log(name: str, directory: Path, database: Any, size: int, proven: int)
         with reading(long.engine) as conn:
             took = [_elapsed_s(lambda: inclusion(conn, random.randrange(size), size)) for _ in range(3000)]
         yield Figure(
-            f"inclusion proof, {size:,} entries, p99, {name}",
+            f"inclusion proof at the checkpoint of {size:,} entries, p99, {name}",
             _p99(took[100:]) * _MS,
             "ms",
             "allowed",

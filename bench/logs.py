@@ -11,7 +11,7 @@ import time
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from hashlib import sha256
 from itertools import count
@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Engine, insert
 
 from audit.canonical import JsonValue
-from audit.checkpoint import NoteSigner, SignedTree
+from audit.checkpoint import NoteSigner
 from audit.draft import Personal, draft
 from audit.entry import FIRST_PREV, Draft, Sealed, place
 from audit.events import EventType, Retention
@@ -31,7 +31,10 @@ from audit.reading import reading
 from audit.sequencer import Sequencer
 from audit.store import newest_checkpoint, stage
 from audit.tables import audit_log, audit_subjects
-from audit.tree import TreeSource, grow, root, write_tiles
+from audit.tree import TreeSource, grow
+from audit.tree_rows import write_rows
+from gateway.config import Config
+from gateway.parts.sequencing import open_log
 from gateway.storage.database import open_engine
 from gateway.storage.migrating import upgrade
 from gateway.storage.state import FileState, open_state
@@ -40,7 +43,8 @@ ORIGIN = "bench.example/log"
 BATCH = 500
 _SUBJECTS = 1000
 _WRITTEN_AT_ONCE = 16_384  # whole tiles
-_NAP_S = 0.005
+_INTERVAL_S = next(float(str(one.default)) for one in fields(Config) if one.name == "sequencer_interval_s")
+_NAP_S = 0.005  # instead of a bell
 
 
 class RandomSealer:
@@ -97,6 +101,7 @@ class Log:
     """An empty log, or a long one, in a database of its own."""
 
     engine: Engine
+    writer: Engine
     directory: Path
     url: str
 
@@ -109,7 +114,7 @@ class Log:
         key = Ed25519PrivateKey.from_private_bytes(bytes(32))
         signer = NoteSigner(ORIGIN, key)
         return Sequencer(
-            self.engine, signer=signer, state=self.state(), clock=lambda: datetime.now(UTC), batch=BATCH
+            self.writer, signer=signer, state=self.state(), clock=lambda: datetime.now(UTC), batch=BATCH
         )
 
     def stage(self, entries: Sequence[Draft]) -> None:
@@ -125,7 +130,7 @@ class Log:
         return newest.size if newest else 0
 
     def lengthen(self, size: int) -> None:
-        """Write so many entries, with their tree, into an empty log."""
+        """Write so many entries, with their tree and its checkpoint, into an empty log."""
         body = _draft(0).body()
         text = place(body, 0, FIRST_PREV).canonical.decode()
         now = datetime.now(UTC)
@@ -136,9 +141,13 @@ class Log:
             with self.engine.begin() as conn:
                 conn.execute(insert(audit_log), rows)
                 conn.execute(insert(audit_subjects), keys)
-                write_tiles(conn, grow(TreeSource(conn, start), start, leaves).tiles)
-        with reading(self.engine) as conn:
-            self.state().advance_checkpoint(None, SignedTree(ORIGIN, size, root(conn, size)))
+                write_rows(conn, grow(TreeSource(conn, start), start, leaves).tiles)
+        self.sequencer().run_once()  # signs it
+        os.sync()  # a log that grew in its own time has this behind it, and what follows
+        if self.engine.dialect.name == "postgresql":
+            with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
+                conn.exec_driver_sql("VACUUM ANALYZE")
+                conn.exec_driver_sql("CHECKPOINT")
 
 
 def _row(seq: int, text: str, now: datetime) -> dict[str, Any]:
@@ -165,12 +174,13 @@ def empty_log(directory: Path, server: Any = None, *, numbers: Iterator[int] = c
     place.mkdir(parents=True)
     name = server.create_database() if server else None
     url = server.url(name) if server else f"sqlite:///{place}/log.db"
-    engine = open_engine(url)
+    engine, writer = open_engine(url, secure_delete=True), open_log(url)
     try:
         upgrade(engine, "main")
-        yield Log(engine, place, url)
+        yield Log(engine, writer, place, url)
     finally:
         engine.dispose()
+        writer.dispose()
         if server:
             server.drop_database(name)
 
@@ -192,11 +202,12 @@ def sequencing(log: Log) -> Iterator[None]:
 
 
 def _sequence(url: str, directory: Path, ready: Any, stop: Any) -> None:
-    engine = open_engine(url)
-    sequencer = Log(engine, directory, url).sequencer()
+    engine = open_log(url)
+    sequencer = Log(engine, engine, directory, url).sequencer()
     sequencer.run_once()
     ready.set()
     while not stop.is_set():
-        if sequencer.run_once() < BATCH:
-            time.sleep(_NAP_S)
+        sequenced = sequencer.run_once()
+        if sequenced < BATCH:
+            time.sleep(_INTERVAL_S if sequenced else _NAP_S)
     engine.dispose()

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 _AWAY_PAUSE_S = 1.0
 _LONGEST_WAIT_S = 1.0  # a bell may be missed
 _LEAVE_S = 3.0
+_CACHE_KIB = 8000
 
 
 def run_sequencer(services: Services, stop: threading.Event) -> None:
@@ -76,20 +77,33 @@ def _sequence(services: Services, sequencer: Sequencer, stop: threading.Event) -
 def log_writer(services: Services) -> Iterator[Engine]:
     """The database as the role that may write the log (RULES 24)."""
     config = services.config
-    if not config.sequencer_database_url:
+    if not config.sequencer_database_url and services.engine.dialect.name != "sqlite":
         yield services.engine
         return
-    engine = open_engine(
-        config.sequencer_database_url,
-        part="sequencer log",
-        pool_size=2,
-        statement_timeout_s=config.statement_timeout_s,
-    )
+    url = config.sequencer_database_url or config.database_url
+    engine = open_log(url, statement_timeout_s=config.statement_timeout_s)
     ring_after_commits(engine, services.bell, BELLS)
     try:
         yield engine
     finally:
         engine.dispose()
+
+
+def open_log(url: str, *, statement_timeout_s: float = 60.0) -> Engine:
+    """The database for who writes the log: SQLite keeps the pages that a batch of a long one changes (decision 0167).
+
+    Args:
+        url: an SQLAlchemy URL.
+        statement_timeout_s: PostgreSQL ends a statement after this time; 0: never.
+    """
+    return open_engine(
+        url,
+        secure_delete=True,
+        part="sequencer log",
+        pool_size=2,
+        statement_timeout_s=statement_timeout_s,
+        cache_kib=_CACHE_KIB,
+    )
 
 
 def sequencer_of(services: Services, engine: Engine | None = None) -> Sequencer:

@@ -6,7 +6,8 @@ is gone, and the wait for a place in the pool. A process that is halted or cut o
 
 from __future__ import annotations
 
-from sqlite3 import SQLITE_FULL
+import sqlite3
+import time
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
     import psycopg
 
 BUSY_TIMEOUT_MS = 10_000
+_LOOK_MS = 8
 POOL_TIMEOUT_S = 5.0
 WAL_PAGES = 4000  # 16 MB: a batch of a long log changes a thousand pages, many of them again in the next one
+CACHE_KIB = 2000  # SQLite's own
 _POOL_RECYCLE_S = 1800
 _IDLE_TRANSACTION_S = 30
 _READING = "flg_reading"
@@ -43,6 +46,7 @@ def open_engine(
     pool_size: int = 10,
     statement_timeout_s: float = 60.0,
     wal_pages: int = WAL_PAGES,
+    cache_kib: int = CACHE_KIB,
 ) -> Engine:
     """An engine whose `begin()` is a writing transaction; nothing is connected yet.
 
@@ -56,9 +60,10 @@ def open_engine(
         pool_size: connections that are kept to PostgreSQL; as many again are opened under load.
         statement_timeout_s: PostgreSQL ends a statement after this time; 0: never.
         wal_pages: of so many pages SQLite's write-ahead log begins anew, if no reader keeps it from that.
+        cache_kib: what a connection to SQLite keeps of pages that it has read.
     """
     if make_url(url).get_backend_name() == "sqlite":
-        return _open_sqlite(url, secure_delete=secure_delete, wal_pages=wal_pages)
+        return _open_sqlite(url, secure_delete=secure_delete, wal_pages=wal_pages, cache_kib=cache_kib)
     return _open_postgresql(url, part, pool_size, statement_timeout_s)
 
 
@@ -115,7 +120,7 @@ def _server_limits(statement_timeout_s: float) -> str:
     return " ".join(f"-c {name}={value}" for name, value in limits.items())
 
 
-def _open_sqlite(url: str, *, secure_delete: bool, wal_pages: int) -> Engine:
+def _open_sqlite(url: str, *, secure_delete: bool, wal_pages: int, cache_kib: int) -> Engine:
     engine = create_engine(
         url,
         hide_parameters=True,
@@ -131,6 +136,7 @@ def _open_sqlite(url: str, *, secure_delete: bool, wal_pages: int) -> Engine:
             f"busy_timeout={BUSY_TIMEOUT_MS}",
             "journal_mode=WAL",
             f"wal_autocheckpoint={wal_pages}",
+            f"cache_size=-{cache_kib}",
             "synchronous=FULL",
             "foreign_keys=ON",
             f"secure_delete={'ON' if secure_delete else 'OFF'}",
@@ -142,9 +148,35 @@ def _open_sqlite(url: str, *, secure_delete: bool, wal_pages: int) -> Engine:
         reading = conn.get_execution_options().get(_READING, False)
         if reading == ALONE:
             return
-        conn.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+        if reading:
+            conn.exec_driver_sql("BEGIN")
+        else:
+            _take_the_writers_place(conn)
 
     return engine
+
+
+def _take_the_writers_place(conn: Connection) -> None:
+    """BEGIN IMMEDIATE, asked for again after 8 ms at most: SQLite itself looks less and less often, and comes too late.
+
+    It would sleep for a tenth of a second while others begin and end.
+    """
+    own = conn.connection.driver_connection
+    assert isinstance(own, sqlite3.Connection)  # noqa: S101 - narrows the type
+    until_s = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    own.execute(f"PRAGMA busy_timeout={_LOOK_MS}")
+    try:
+        while time.monotonic() < until_s:
+            try:
+                own.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                    break
+            else:
+                return
+        conn.exec_driver_sql("BEGIN IMMEDIATE")  # whose error is SQLAlchemy's
+    finally:
+        own.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
 
 
 def own_session(engine: Engine) -> psycopg.Connection[Any]:
@@ -181,6 +213,6 @@ def lacks_room(error: BaseException) -> bool:
     if not isinstance(error, DBAPIError):
         return False
     return (
-        getattr(error.orig, "sqlite_errorcode", None) == SQLITE_FULL
+        getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
         or getattr(error.orig, "sqlstate", None) == _STATE_DISK_FULL
     )

@@ -17,11 +17,12 @@ from gateway.services import current_services
 CERTIFICATE, VERDICT = "X-SSL-Client-Cert", "X-SSL-Client-Verify"
 _LONGEST_CERTIFICATE = 16_384
 _PARSED_CERTIFICATES = 1024
+_PEERS = 1024  # few: those of sockets, not the addresses that a front tells
 
 
 def comes_from_front() -> bool:
     """Whether a TLS front passed this request on."""
-    return parse_fronts(current_services().config.trusted_proxy).have(request.remote_addr)
+    return _is_front(current_services().config.trusted_proxy, request.remote_addr)
 
 
 def came_by_tls() -> bool:
@@ -52,6 +53,11 @@ def presented_certificate() -> ClientCertificate | None:
 def forges_certificate() -> bool:
     """Whether somebody who is no front says which certificate a client holds."""
     return bool(request.headers.get(CERTIFICATE) or request.headers.get(VERDICT)) and not comes_from_front()
+
+
+@lru_cache(maxsize=_PEERS)
+def _is_front(fronts: str, peer: str | None) -> bool:
+    return parse_fronts(fronts).have(peer)
 
 
 @lru_cache(maxsize=_PARSED_CERTIFICATES)

@@ -109,26 +109,30 @@ def send_update(round_number: int) -> Response:
     services, client = current_services(), current_client()
     wish = Wish(stated_checksum("X-Update-Checksum"), request.headers.get("X-Client-Signature"), _metadata())
     hashed = idempotency.key_hash(f"rounds/{round_number}/updates")
-    if hashed and idempotency.find(hashed):
-        return idempotency.first_answer(hashed, body_digest())
-    found, schema = open_for(services, client, insist_number(round_number))
+    if first := _first_answer(hashed):
+        return first
+    try:
+        found, schema = open_for(services, client, insist_number(round_number))
+    except GatewayError:
+        # The same request at the same moment may have been faster: then this one is not late, but answered.
+        if first := _first_answer(hashed):
+            return first
+        raise
     with upload_place():
         services.blobs.insist_room(request.content_length or 0)
         arrived = receive(services, client, schema, body_chunks(), wish)
     with arrived.blob:  # whatever fails from here on, nothing of the body is left
-        accepted = prepare(services, client, found, arrived, wish)
-        said = _accepted(accepted, found)
-        kept = idempotency.remembered(
-            hashed, arrived.sha256, dump(said), status=202, subject_id=client.subject_id
-        )
         try:
+            accepted = prepare(services, client, found, arrived, wish)
+            said = _accepted(accepted, found)
+            kept = idempotency.remembered(
+                hashed, arrived.sha256, dump(said), status=202, subject_id=client.subject_id
+            )
             commit(services, arrived, accepted, remember=lambda conn: idempotency.store(conn, kept))
         except GatewayError:
-            # The same request at the same moment may have been faster.
-            first = idempotency.replay(hashed, arrived.sha256)
-            if first is None:
-                raise
-            return first
+            if first := idempotency.replay(hashed, arrived.sha256):
+                return first
+            raise
     return answer(said, 202, {"Location": f"/api/v1/updates/{accepted.update_id}"})
 
 
@@ -167,6 +171,13 @@ def show_receipt(update_id: UUID) -> Response:
     if proof is None:
         return answer(PendingReceipt(row.update_id, "pending"), 202)
     return Response(proof, mimetype=Media.TEXT.value)
+
+
+def _first_answer(hashed: str | None) -> Response | None:
+    """The answer that the same request got before, if it came before."""
+    if hashed is None or idempotency.find(hashed) is None:
+        return None
+    return idempotency.first_answer(hashed, body_digest())
 
 
 def _metadata() -> dict[str, Any]:

@@ -24,6 +24,7 @@ from flask.testing import FlaskClient
 from audit.checkpoint import NoteVerifier
 from audit.proof import check_entry_proof, parse_proof
 from compliance.keyring.keys import SigningUse
+from gateway.api import updates
 from gateway.api.audit import log_vkey
 from gateway.services import Services
 
@@ -208,6 +209,32 @@ def test_the_same_request_twice_at_once_is_accepted_once(
     assert answers[0].json == answers[1].json
     assert federation.kept()["client_updates"] == 1
     assert federation.kept()["files"] == 2
+
+
+def test_the_same_request_that_ends_between_two_looks_is_answered_as_the_first(
+    app: Flask, federation: Federation, silo: Silo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is committed after the second one has looked for its key, and before that looks at the round."""
+    look, faster = updates.open_for, list[Any]()
+
+    def send() -> None:
+        own = Federation.__new__(Federation)
+        own.http = app.test_client()
+        faster.append(own.submit(silo, GOOD, headers={"Idempotency-Key": "twice"}))
+
+    def look_later(*asked: Any) -> Any:
+        monkeypatch.undo()
+        thread = Thread(target=send)
+        thread.start()
+        thread.join()
+        return look(*asked)
+
+    monkeypatch.setattr(updates, "open_for", look_later)
+    answer = federation.submit(silo, GOOD, headers={"Idempotency-Key": "twice"})
+
+    assert (answer.status_code, faster[0].status_code) == (202, 202)
+    assert answer.json == faster[0].json
+    assert federation.kept()["client_updates"] == 1
 
 
 def test_an_unknown_round_is_not_found(federation: Federation, silo: Silo) -> None:

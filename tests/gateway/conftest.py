@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString, cast
 
+import psycopg
 import pytest
 from blob_stores import Servers, servers
 from flask import Flask
@@ -25,7 +27,6 @@ from gateway.auth.refusals import close_refusals
 from gateway.auth.scopes import Role
 from gateway.config import Config
 from gateway.services import Services
-from gateway.storage.database import open_engine
 
 TokenFor = Callable[..., str]
 Entries = Callable[..., list[dict[str, Any]]]
@@ -46,19 +47,21 @@ def gateway_postgresql_url(postgresql_server: PostgreSQL) -> str:
     return url
 
 
-def _empty(url: str) -> None:
+@cache
+def _emptying() -> LiteralString:
     """Delete every row; whoever is still connected goes, and the log's triggers look away."""
-    engine = open_engine(url)
-    with engine.begin() as conn:
-        conn.exec_driver_sql(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        )
-        conn.exec_driver_sql("SET LOCAL session_replication_role = replica")
-        for metadata in METADATAS:
-            for table in metadata.tables.values():
-                conn.execute(table.delete())
-    engine.dispose()
+    statements = [
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        "SET LOCAL session_replication_role = replica",
+        *(str(table.delete()) for metadata in METADATAS for table in metadata.sorted_tables),
+    ]
+    return cast("LiteralString", "; ".join(statements))
+
+
+def _empty(url: str) -> None:
+    with psycopg.connect(url.replace("+psycopg", "")) as conn:
+        conn.execute(_emptying())
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -21,7 +21,7 @@ import httpx
 from living.driver import Driver, await_that, tensors
 from living.sinks import Look, Sent
 from living.storm import Part
-from sqlalchemy import select
+from sqlalchemy import Engine, select
 
 from audit.reading import reading
 from audit.store import tree_size
@@ -63,6 +63,8 @@ class LogStorm:
         self._chance = chance
         self._operator: dict[str, str] = {}
         self._acknowledged: list[str] = []
+        self._published = Counter[str]()
+        self._read_to = -1
         self.tally = LogTally()
 
     def run(self, part: Part) -> None:
@@ -103,18 +105,10 @@ class LogStorm:
 
     def _check(self) -> None:
         with self._gateway.home.stores() as services:
-
-            def published() -> Counter[str] | None:
-                query = select(audit_log.c.canonical).where(audit_log.c.event_type == "model.published")
-                with reading(services.engine) as conn:
-                    entries = [json.loads(text) for text in conn.execute(query).scalars()]
-                found = Counter(str(entry["details"]["model_id"]) for entry in entries)
-                return found if found.keys() >= set(self._acknowledged) else None
-
-            found = await_that("every acknowledged entry is in the log", published)
+            await_that("every acknowledged entry is in the log", lambda: self._has_all(services.engine))
             with reading(services.engine) as conn:
                 size = tree_size(conn)
-        assert set(found.values()) == {1}
+        assert set(self._published.values()) == {1}
         for name, sent in self._sinks.items():
             got = await_that(f"{name} has every entry", lambda sent=sent: _if_complete(sent(), size))
             first_seen = list(dict.fromkeys(seq for seq, _ in got))
@@ -122,6 +116,16 @@ class LogStorm:
             assert {seq - prev for seq, prev in got} == {1}, f"{name} was told of a hole"
             self.tally.doubles += len(got) - len(first_seen)
         self.tally.entries = size
+
+    def _has_all(self, engine: Engine) -> bool | None:
+        """Read the log on; whether everything acknowledged is in it, or None if not yet."""
+        kind, place = audit_log.c.event_type == "model.published", audit_log.c.seq
+        query = select(place, audit_log.c.canonical).where(kind, place > self._read_to).order_by(place)
+        with reading(engine) as conn:
+            for seq, text in conn.execute(query):
+                self._published[str(json.loads(text)["details"]["model_id"])] += 1
+                self._read_to = seq
+        return True if self._published.keys() >= set(self._acknowledged) else None
 
 
 def _acknowledged(http: httpx.Client, headers: dict[str, str]) -> str | None:

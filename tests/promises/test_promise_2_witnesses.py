@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from living.driver import BARE, Json, await_that
+from living.driver import BARE, Driver, Json, await_that
 from living.home import Home, home_in
 from living.processes import gateway_in
 from living.threads import local_gateway_in
@@ -258,7 +258,7 @@ def test_two_witnesses_cosign_what_readers_get_and_a_killed_one_comes_back(tmp_p
         first = await_that("both have cosigned", shown)
         witnesses[1].kill()
         gateway.add_model()
-        size = gateway.entries()[-1]["seq"] + 1
+        size = _size_with(gateway, "model.published")
         await_that("it is signed", lambda: int(gateway.checkpoint().splitlines()[1]) >= size)
         meanwhile = shown()
         witnesses[1].start()
@@ -281,7 +281,7 @@ def test_a_witness_that_hangs_does_not_slow_the_log(tmp_path: Path) -> None:
         witness.pause()
         with local_gateway_in(home, "sequencer") as gateway:
             gateway.add_model()
-            size = gateway.entries()[-1]["seq"] + 1
+            size = _size_with(gateway, "model.published")
             note = await_that(
                 "it is signed",
                 lambda: (note := gateway.checkpoint()) and int(note.splitlines()[1]) >= size and note,
@@ -306,7 +306,7 @@ def test_a_gateway_on_an_old_copy_of_everything_is_found_by_the_witness(tmp_path
         with local_gateway_in(home, "sequencer") as gateway:
             gateway.add_model()
             gateway.open_round(BARE)
-            size = gateway.entries()[-1]["seq"] + 1
+            size = _size_with(gateway, "round.created")
             await_that("it is cosigned", lambda: _if_cosigned(gateway.checkpoint(), key, size))
 
         with local_gateway_in(older, "sequencer") as gateway:
@@ -316,3 +316,9 @@ def test_a_gateway_on_an_old_copy_of_everything_is_found_by_the_witness(tmp_path
     assert told["outcome"] == "failure"
     assert told["details"]["known_size"] >= size > told["details"]["size"]
     assert key.find(note) is None
+
+
+def _size_with(gateway: Driver, event_type: str) -> int:
+    """How many entries the log has at least, once the newest of that type is in it."""
+    newest = await_that(f"{event_type} is in the log", lambda: gateway.entries(event_type))[-1]
+    return int(newest["seq"]) + 1

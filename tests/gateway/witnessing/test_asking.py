@@ -192,7 +192,7 @@ def test_the_pause_has_a_longest_and_comes_back(services: Services, tmp_path: Pa
     """At most a minute; as short as the setting again after a cosignature."""
     with witness_of(tmp_path / "w", key_of(services)) as witness:
         companion = Companion(services, services.engine, address("http://127.0.0.1:1"))
-        for _ in range(12):
+        for _ in range(60):  # each at random one to two times as long as the one before
             companion.look()
         longest = companion.pause_s
         companion.close()

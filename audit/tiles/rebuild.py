@@ -109,10 +109,7 @@ class _Differences:
             return
         if key[0] > 0:
             self.wrong[key] = hashes
-        elif stored in (
-            b"",
-            hashes[:LEAVES_BYTES],
-        ):  # an older version wrote none, or left the groups' roots away
+        elif stored in (b"", hashes[:LEAVES_BYTES]):  # as older versions left it
             self.lacking[key] = sha256(hashes).digest()
         else:
             self.wrong[key] = sha256(hashes).digest()

@@ -169,8 +169,8 @@ def _take_the_writers_place(conn: Connection) -> None:
         while time.monotonic() < until_s:
             try:
                 own.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+            except sqlite3.Error as error:
+                if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_BUSY:
                     break
             else:
                 return

@@ -17,11 +17,13 @@ from living.restores import Past, put_back, run
 from sqlalchemy import func, select
 
 from audit.reading import reading
+from audit.tables import audit_checkpoints
 from compliance.keyring.tables import subject_keys
 from gateway.backup.archive import BLOB_BYTES, BLOB_LIST, MANIFEST, Kind, open_archive
 from gateway.backup.errors import BadBackup
+from gateway.backup.reading import rows_of
 from gateway.backup.restoring import check
-from gateway.backup.rows import emptied_tables
+from gateway.backup.rows import decode, emptied_tables, encode
 
 Change = Callable[[dict[str, bytes]], None]
 
@@ -262,3 +264,13 @@ def test_a_manifest_of_wrong_types_is_no_backup(past: Past, tmp_path: Path, fact
 
     with pytest.raises(BadBackup, match="manifest"):
         check(changed)
+
+
+def test_a_checkpoint_of_a_version_that_knew_no_peaks_is_read(past: Past) -> None:
+    """What is derived is in no backup: the line is that of an older version, and it is taken."""
+    with open_archive(past.data, Kind.DATABASE) as archive:
+        rows = list(rows_of(archive, audit_checkpoints))
+
+    assert rows
+    assert all(row.keys() == {"size", "root", "note", "created_at"} for row in rows)
+    assert all(decode(audit_checkpoints, encode(audit_checkpoints, row)) == row for row in rows)

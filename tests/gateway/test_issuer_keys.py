@@ -391,12 +391,13 @@ def test_an_answer_in_trouble_ends_in_time_and_is_no_answer(
 ) -> None:
     """Whole exchanges have a deadline and a limit, and no redirect is followed."""
     trouble(issuer)
+    timeout_s = 0.3 if why == "in time" else 10.0  # what comes at once must not be late on a busy machine
     began = time.monotonic()
 
-    with closing(Line(timeout_s=0.3)) as line, pytest.raises(ExchangeFailed, match=why):
+    with closing(Line(timeout_s=timeout_s)) as line, pytest.raises(ExchangeFailed, match=why):
         fetch_published(line, issuer.name, f"{issuer.url}/jwks", ("ES256",))
 
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < timeout_s + 0.7
     assert not issuer.asked["/elsewhere"]
 
 

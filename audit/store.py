@@ -56,9 +56,25 @@ class StoredCheckpoint:
 
 
 def stage(conn: Connection, *drafts: Draft) -> None:
-    """Stage entries in the caller's transaction; the sequencer gives them their places."""
-    if drafts:
-        _insert(conn, audit_pending, [(one.id, one.body().decode(), time_text(one.time)) for one in drafts])
+    """Stage entries in the caller's transaction; the sequencer gives them their places.
+
+    Nobody reads them before the commit: where they can, they travel with it (decision 0168).
+    """
+    if not drafts:
+        return
+    rows = [(one.id, one.body().decode(), time_text(one.time)) for one in drafts]
+    if not _goes_with_commit(conn, _insertion(audit_pending, conn.dialect.name), rows):
+        _insert(conn, audit_pending, rows)
+
+
+def _goes_with_commit(conn: Connection, statement: str, rows: Sequence[tuple[str, ...]]) -> bool:
+    """Give rows to a connection that can `carry` them, but not into a savepoint, whose end it would not see."""
+    carry = getattr(conn.connection.driver_connection, "carry", None)
+    if carry is None or conn.in_nested_transaction():
+        return False
+    if not conn.in_transaction():
+        conn.begin()  # as a statement would have begun it
+    return bool(carry(statement, rows))
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,7 +69,8 @@ def open_engine(
 
 def _open_postgresql(url: str, part: str, pool_size: int, statement_timeout_s: float) -> Engine:
     # An embedded gateway need not load psycopg.
-    from gateway.storage.silence import CONNECT_S, WatchfulConnection
+    from gateway.storage.silence import CONNECT_S
+    from gateway.storage.with_commit import CarryingConnection
 
     engine = create_engine(
         url,
@@ -82,6 +83,7 @@ def _open_postgresql(url: str, part: str, pool_size: int, statement_timeout_s: f
         connect_args={
             **_PEER_GONE,
             "connect_timeout": CONNECT_S,
+            "client_encoding": "utf8",  # whatever the database's own is: the server recodes, or refuses
             "application_name": f"fl-gateway {part}".strip(),
             "options": f"{make_url(url).query.get('options', '')} {_server_limits(statement_timeout_s)}",
         },
@@ -89,7 +91,7 @@ def _open_postgresql(url: str, part: str, pool_size: int, statement_timeout_s: f
 
     @event.listens_for(engine, "do_connect")
     def _connect(_dialect: object, _record: object, _args: object, parameters: dict[str, Any]) -> object:
-        return WatchfulConnection.watchful(parameters, statement_timeout_s)
+        return CarryingConnection.watchful(parameters, statement_timeout_s)
 
     _ask_only_the_quiet(engine)
     return engine

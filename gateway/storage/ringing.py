@@ -29,10 +29,13 @@ def ring_after_commits(engine: Engine, bell: Bell, channels: Mapping[Table, Chan
 
     by_name = {table.name: channel for table, channel in channels.items()}
 
+    def channel_of(statement: str) -> Channel | None:
+        written = _WRITES.match(statement)
+        return by_name.get(written[1]) if written else None
+
     @event.listens_for(engine, "after_cursor_execute")
     def _note(conn: Connection, _cursor: object, statement: str, *_: object) -> None:
-        written = _WRITES.match(statement)
-        if written and (channel := by_name.get(written[1])):
+        if channel := channel_of(statement):
             conn.info.setdefault(_TOUCHED, set()).add(channel)
 
     @event.listens_for(engine, "rollback")
@@ -42,7 +45,10 @@ def ring_after_commits(engine: Engine, bell: Bell, channels: Mapping[Table, Chan
 
     @event.listens_for(engine, "commit")
     def _committed(conn: Connection) -> None:
-        if touched := conn.info.pop(_TOUCHED, None):
+        touched = conn.info.pop(_TOUCHED, set())
+        carried = getattr(conn.connection.driver_connection, "carried", tuple)
+        touched.update(channel for statement in carried() if (channel := channel_of(statement)))
+        if touched:
             conn.info.setdefault(_DUE, set()).update(touched)
 
     @event.listens_for(engine, "checkin")

@@ -11,7 +11,7 @@ import select
 import time
 from collections.abc import Generator, Sequence
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import psycopg
 from psycopg import errors
@@ -42,7 +42,7 @@ class WatchfulConnection(psycopg.Connection[Any]):
     _heard_at_s = float("-inf")
 
     @classmethod
-    def watchful(cls, parameters: dict[str, Any], statement_timeout_s: float) -> WatchfulConnection:
+    def watchful(cls, parameters: dict[str, Any], statement_timeout_s: float) -> Self:
         """Connect.
 
         Args:
@@ -86,20 +86,38 @@ class WatchfulConnection(psycopg.Connection[Any]):
         Raises:
             psycopg.Error: the answer is of another kind, the server is gone, or it is silent.
         """
-        pgconn, began_s = self.pgconn, time.monotonic()
+        began_s = time.monotonic()
         answers: list[PGresult] = []
-        while True:
-            while pgconn.flush() or pgconn.is_busy():
-                if not self._incoming.poll(LOOK_AFTER_S * 1000):
-                    self._look(began_s)
-                pgconn.consume_input()
-            told = pgconn.get_result()
-            if told is None:
-                break
+        while (told := self._next_answer(began_s)) is not None:
             answers.append(told)
         if [answer.status for answer in answers] != [wanted]:
             raise _refusal(answers)
         return answers[0]
+
+    def end_pipeline(self, commands: int) -> None:
+        """Leave libpq's pipeline mode once the commands that were sent in it, and a sync behind them, are answered.
+
+        Raises:
+            psycopg.Error: the server refused one, and did none of them behind it; it is gone, or it is silent.
+        """
+        answers: list[PGresult] = []
+        while not (answers and answers[-1].status == ExecStatus.PIPELINE_SYNC):
+            told = self._next_answer(time.monotonic())
+            answers += [told] if told else []  # each answer has a nothing behind it
+        self.pgconn.exit_pipeline_mode()
+        self._heard_at_s = time.monotonic()
+        wanted = [*[ExecStatus.COMMAND_OK] * commands, ExecStatus.PIPELINE_SYNC]
+        if [answer.status for answer in answers] != wanted:
+            raise _refusal(answers)
+
+    def _next_answer(self, began_s: float) -> PGresult | None:
+        pgconn = self.pgconn
+        while (is_sending := pgconn.flush()) or pgconn.is_busy():
+            ready = self._either_way if is_sending else self._incoming
+            if not ready.poll(LOOK_AFTER_S * 1000):
+                self._look(began_s)
+            pgconn.consume_input()
+        return pgconn.get_result()
 
     def _look(self, began_s: float) -> None:
         """Give a server up that is silent towards everybody, or for longer than it may work on one statement."""
@@ -113,6 +131,13 @@ class WatchfulConnection(psycopg.Connection[Any]):
         incoming = select.poll()
         incoming.register(self.fileno(), select.POLLIN)
         return incoming
+
+    @cached_property
+    def _either_way(self) -> select.poll:
+        """Waits until the server says something, or takes more of what is said to it."""
+        either_way = select.poll()
+        either_way.register(self.fileno(), select.POLLIN | select.POLLOUT)
+        return either_way
 
     def _is_server_awake(self) -> bool:
         try:
@@ -132,6 +157,8 @@ def _refusal(answers: Sequence[PGresult]) -> psycopg.Error:
     state = next((state.decode() for state in states if state), "")
     try:
         kind = errors.lookup(state)
-    except KeyError:
-        kind = psycopg.OperationalError
-    return kind("the server does not do what it was asked")
+    except KeyError:  # a state of somebody's own, as a trigger may have, is no outage
+        kind = psycopg.DatabaseError if state else psycopg.OperationalError
+    refusal = kind("the server does not do what it was asked")
+    refusal.sqlstate = state or None
+    return refusal

@@ -120,7 +120,21 @@ def _await_signed(log: Log, size: int) -> None:
 
 
 def _writers(directory: Path, server: Any, count: int) -> Iterator[Figure]:
-    """Eight writers, one row a commit, while a sequencer runs: the row alone, and the row with its entry."""
+    """Eight writers, one row a commit, while a sequencer runs: the row alone, and the row with its entry.
+
+    And the same while nobody sequences: writers wait for no lock of the log, but share the machine's cores with it.
+    """
+    name, beside = "eight writers with entries, PostgreSQL", "the same without"
+    with empty_log(directory, server) as log:
+        with_entries, without = _rates(log, count)
+        yield Figure(f"{name}, nobody sequences", with_entries, "1/s", beside, without)
+    with empty_log(directory, server) as log, sequencing(log):
+        with_entries, without = _rates(log, count)
+        yield Figure(name, with_entries, "1/s", beside, without, 0.8)
+
+
+def _rates(log: Log, count: int) -> tuple[float, float]:
+    """Rows a second with their entries, and without."""
     entries = drafts(2 * count)
 
     def bare(conn: Connection, entry: Draft) -> None:
@@ -130,17 +144,14 @@ def _writers(directory: Path, server: Any, count: int) -> Iterator[Figure]:
         bare(conn, entry)
         stage(conn, entry)
 
-    with empty_log(directory, server) as log, sequencing(log):
-        _empty_plain(log)
-        rates: list[list[float]] = [[], []]
-        for start in range(0, 2 * count, count // 2):
-            for kind, effect in enumerate((bare, audited)):
-                some = entries[start + kind * count // 4 :][: count // 4]
-                rates[kind].append(len(some) / _elapsed_s(partial(_write, log, effect, some)))
-    with_audit, without = (statistics.median(rates[kind]) for kind in (1, 0))
-    yield Figure(
-        "eight writers with entries, PostgreSQL", with_audit, "1/s", "the same without", without, 0.8
-    )
+    _empty_plain(log)
+    rates: list[list[float]] = [[], []]
+    for start in range(0, 2 * count, count // 2):
+        for kind, effect in enumerate((bare, audited)):
+            some = entries[start + kind * count // 4 :][: count // 4]
+            rates[kind].append(len(some) / _elapsed_s(partial(_write, log, effect, some)))
+    without, with_entries = (statistics.median(each) for each in rates)
+    return with_entries, without
 
 
 def _write(log: Log, effect: Callable[[Connection, Draft], None], entries: Sequence[Draft]) -> None:

@@ -35,8 +35,11 @@ from audit.tree import TreeSource, grow
 from audit.tree_rows import write_rows
 from gateway.config import Config
 from gateway.parts.sequencing import open_log
+from gateway.services import BELLS
+from gateway.storage.bell import Channel, open_bell
 from gateway.storage.database import open_engine
 from gateway.storage.migrating import upgrade
+from gateway.storage.ringing import ring_after_commits
 from gateway.storage.state import FileState, open_state
 
 ORIGIN = "bench.example/log"
@@ -44,7 +47,7 @@ BATCH = 500
 _SUBJECTS = 1000
 _WRITTEN_AT_ONCE = 16_384  # whole tiles
 _INTERVAL_S = next(float(str(one.default)) for one in fields(Config) if one.name == "sequencer_interval_s")
-_NAP_S = 0.005  # instead of a bell
+_LONGEST_WAIT_S = 1.0
 
 
 class RandomSealer:
@@ -175,10 +178,13 @@ def empty_log(directory: Path, server: Any = None, *, numbers: Iterator[int] = c
     name = server.create_database() if server else None
     url = server.url(name) if server else f"sqlite:///{place}/log.db"
     engine, writer = open_engine(url, secure_delete=True), open_log(url)
+    bell = open_bell(engine)
+    ring_after_commits(engine, bell, BELLS)
     try:
         upgrade(engine, "main")
         yield Log(engine, writer, place, url)
     finally:
+        bell.close()
         engine.dispose()
         writer.dispose()
         if server:
@@ -203,11 +209,15 @@ def sequencing(log: Log) -> Iterator[None]:
 
 def _sequence(url: str, directory: Path, ready: Any, stop: Any) -> None:
     engine = open_log(url)
+    bell = open_bell(engine)
     sequencer = Log(engine, engine, directory, url).sequencer()
     sequencer.run_once()
     ready.set()
     while not stop.is_set():
         sequenced = sequencer.run_once()
-        if sequenced < BATCH:
-            time.sleep(_INTERVAL_S if sequenced else _NAP_S)
+        if not sequenced:
+            bell.wait(Channel.PENDING, _LONGEST_WAIT_S)
+        elif sequenced < BATCH:
+            time.sleep(_INTERVAL_S)
+    bell.close()
     engine.dispose()

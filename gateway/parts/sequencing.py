@@ -92,13 +92,14 @@ def log_writer(services: Services) -> Iterator[Engine]:
 def open_log(url: str, *, statement_timeout_s: float = 60.0) -> Engine:
     """The database for who writes the log: SQLite keeps the pages that a batch of a long one changes (decision 0167).
 
+    It need not overwrite what is deleted: every byte of that stands in the log.
+
     Args:
         url: an SQLAlchemy URL.
         statement_timeout_s: PostgreSQL ends a statement after this time; 0: never.
     """
     return open_engine(
         url,
-        secure_delete=True,
         part="sequencer log",
         pool_size=2,
         statement_timeout_s=statement_timeout_s,

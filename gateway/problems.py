@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from flask import Flask, Response, g, request
@@ -56,10 +57,11 @@ from gateway.errors import (
 from gateway.services import current_services
 from gateway.storage.blobs import is_full
 from gateway.storage.database import is_outage, kind_of, lacks_room
-from gateway.wire import json_response
+from gateway.wire import encode, json_response
 
 log = logging.getLogger(__name__)
 AUDITED = frozenset({401, 403, 409, 413, 422, 429})
+_SPELLED = 256
 _PAGES = ("/console/", "/oauth/authorize", "/packages/")
 
 
@@ -95,26 +97,52 @@ def install_problems(app: Flask) -> None:
     app.register_error_handler(Exception, _unforeseen)
 
 
-def problem(error: GatewayError) -> dict[str, Any]:
-    """The problem document of a refusal, with the member `error` for clients of the older data format."""
+def problem_text(error: GatewayError) -> str:
+    """The problem document of a refusal, JSON, with the member `error` for clients of the older data format."""
+    request_id = g.get("request_id", "")
     stamp = current_services().clock().isoformat().replace("+00:00", "Z")
-    errors = error.errors if isinstance(error, ValidationFailed) else None
-    details = dict(error.facts) if errors is None else {"errors": errors}
-    document = {
-        "type": f"urn:fl-gateway:problem:{error.code.lower().replace('_', '-')}",
-        "title": error.title,
-        "status": error.status,
-        "detail": error.detail,
-        "code": error.code,
+    said = (error.code, error.title, error.status, error.detail)
+    if isinstance(error, ValidationFailed):
+        told = _document(*said, {"errors": error.errors}, request_id, stamp)
+        return encode({**told, "errors": error.errors})
+    if error.facts:
+        return encode(_document(*said, error.facts, request_id, stamp))
+    before, between, behind = _in_common(*said)
+    return f"{before}{encode(request_id)}{between}{stamp}{behind}"
+
+
+@lru_cache(maxsize=_SPELLED)
+def _in_common(code: str, title: str, status: int, detail: str) -> tuple[str, str, str]:
+    """What refusals without facts of their own share: the text before, between and behind request id and time."""
+    whole = encode(_document(code, title, status, detail, {}, "", ""))
+    before, between = '"request_id":', ',"timestamp":"'
+    head, _, _ = whole.rpartition(f'{before}""{between}')
+    return f"{head}{before}", between, '"}}'
+
+
+def _document(
+    code: str,
+    title: str,
+    status: int,
+    detail: str,
+    details: Mapping[str, Any],
+    request_id: str,
+    stamp: str,
+) -> dict[str, Any]:
+    return {
+        "type": f"urn:fl-gateway:problem:{code.lower().replace('_', '-')}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "code": code,
         "error": {
-            "code": error.code,
-            "message": error.detail,
+            "code": code,
+            "message": detail,
             "details": details,
-            "request_id": g.get("request_id", ""),
+            "request_id": request_id,
             "timestamp": stamp,
         },
     }
-    return document if errors is None else {**document, "errors": errors}
 
 
 def refused(error: GatewayError | ComplianceError) -> GatewayError:
@@ -130,11 +158,13 @@ def _answer(error: GatewayError) -> Response:
         return sign_in_redirect()
     if error.status in AUDITED or _is_about_credentials(error) or _is_refused_write(error):
         record_refusal(error)
-    if request.path.startswith(_PAGES):
+    path = request.path
+    if path.startswith(_PAGES):
         return refusal_page(error)
-    if request.path.startswith("/oauth/"):  # RFC 6749 also where no route of the blueprint was reached
+    if path.startswith("/oauth/"):  # RFC 6749 also where no route of the blueprint was reached
         return oauth_problem(error)
-    return json_response(problem(error), error.status, _challenged(error.headers), "application/problem+json")
+    headers = _challenged(error.headers)
+    return Response(problem_text(error), error.status, headers, mimetype="application/problem+json")
 
 
 def _answer_http(error: HTTPException) -> Response:
@@ -158,13 +188,14 @@ def oauth_code(status: int) -> str:
     return "invalid_request" if status < 500 else "server_error"
 
 
-def _challenged(headers: Mapping[str, str]) -> Mapping[str, str]:
+def _challenged(headers: Mapping[str, str]) -> dict[str, str]:
     """The headers, with where a client learns which issuers count, if that is settled (RFC 9728, section 5.1)."""
-    challenge, base = headers.get("WWW-Authenticate", ""), current_services().config.public_url.rstrip("/")
-    if not challenge or not base:
-        return headers
-    metadata = f'{challenge}, resource_metadata="{base}/.well-known/oauth-protected-resource"'
-    return {**headers, "WWW-Authenticate": metadata}
+    told = {**headers}
+    challenge, base = told.get("WWW-Authenticate"), current_services().config.public_url.rstrip("/")
+    if challenge and base:
+        metadata = f'resource_metadata="{base}/.well-known/oauth-protected-resource"'
+        told["WWW-Authenticate"] = f"{challenge}, {metadata}"
+    return told
 
 
 def _is_about_credentials(error: GatewayError) -> bool:

@@ -51,7 +51,7 @@ class Links:
 
 
 _ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def adapter(kind: Any) -> TypeAdapter[Any]:
@@ -177,7 +177,7 @@ def json_response(
     mimetype: str = "application/json",
 ) -> Response:
     """A JSON answer."""
-    return Response(_encode(value), status, dict(headers or {}), mimetype=mimetype)
+    return Response(encode(value), status, dict(headers or {}), mimetype=mimetype)
 
 
 def page_asked() -> tuple[int, int]:

@@ -10,10 +10,10 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
+from typing import NamedTuple
 
 from flask import Flask, current_app, g, request
 from sqlalchemy.exc import SQLAlchemyError
@@ -38,8 +38,7 @@ _LONGEST_CLAIM = 1024
 _CLAIMS = {"user_agent": "User-Agent", "client_request_id": "X-Request-ID", "client_trace": "traceparent"}
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(NamedTuple):
     """What refusals have in common that are counted together."""
 
     event_type: EventType
@@ -48,18 +47,17 @@ class Kind:
     network: str
 
 
-@dataclass(frozen=True, slots=True)
-class Count:
+class Count(NamedTuple):
     """Refusals of one kind that have no entry of their own yet."""
 
-    count: int
+    number: int
     first_at: datetime
     last_at: datetime
 
     def plus(self, more: Count) -> Count:
         """Both together."""
         first, last = min(self.first_at, more.first_at), max(self.last_at, more.last_at)
-        return Count(self.count + more.count, first, last)
+        return Count(self.number + more.number, first, last)
 
 
 class Refusals:
@@ -81,13 +79,18 @@ class Refusals:
     def record(self, kind: Kind, details: Callable[[], Mapping[str, JsonValue | Personal]]) -> None:
         """Write one refusal of the current request, or count it; its details are made for a single entry alone."""
         now = self._services.clock()
-        if not self._is_single(kind, now):
-            return
+        with self._lock:
+            self._forget_old(now.timestamp())
+            kind = self._one_of_many(kind, self._singles)
+            if not self._is_single(kind, now.timestamp()):
+                self._fold(kind, Count(1, now, now))
+                return
         try:
             self._write(kind, details())
         except SQLAlchemyError as error:
             log.warning("a refusal is counted only: reason %s, %s", kind.reason, type(error).__name__)
-            self._fold(kind, Count(1, now, now))
+            with self._lock:
+                self._fold(kind, Count(1, now, now))
 
     def flush(self) -> int:
         """Write what was counted, one entry a kind; says how many refusals that were."""
@@ -102,17 +105,12 @@ class Refusals:
         self.flush()
         self._stop_timer()
 
-    def _is_single(self, kind: Kind, now: datetime) -> bool:
-        """Whether this one gets an entry of its own; else it is counted."""
-        with self._lock:
-            now_s = now.timestamp()
-            self._forget_old(now_s)
-            kind = self._one_of_many(kind, self._singles)
-            began_s, used = self._singles.get(kind, (now_s, 0))
-            if used < SINGLES_A_MINUTE:
-                self._singles[kind] = (began_s, used + 1)
-                return True
-        self._fold(kind, Count(1, now, now))
+    def _is_single(self, kind: Kind, now_s: float) -> bool:
+        """Whether this one gets an entry of its own; else it is counted. The caller has the lock."""
+        began_s, used = self._singles.get(kind, (now_s, 0))
+        if used < SINGLES_A_MINUTE:
+            self._singles[kind] = (began_s, used + 1)
+            return True
         return False
 
     def _forget_old(self, now_s: float) -> None:
@@ -120,20 +118,19 @@ class Refusals:
             self._singles.popitem(last=False)
 
     def _fold(self, kind: Kind, more: Count) -> None:
-        """Count, and see to it that a flush comes: there is no thread while there is no flood."""
-        with self._lock:
-            kind = self._one_of_many(kind, self._folded)
-            known = self._folded.get(kind)
-            self._folded[kind] = known.plus(more) if known else more
-            if self._timer is None:
-                self._timer = threading.Timer(FLUSH_EACH_S, self.flush)
-                self._timer.daemon = True
-                self._timer.start()
+        """Count, and see to it that a flush comes; no thread while there is no flood. The caller has the lock."""
+        kind = self._one_of_many(kind, self._folded)
+        known = self._folded.get(kind)
+        self._folded[kind] = known.plus(more) if known else more
+        if self._timer is None:
+            self._timer = threading.Timer(FLUSH_EACH_S, self.flush)
+            self._timer.daemon = True
+            self._timer.start()
 
     def _one_of_many(self, kind: Kind, known: Mapping[Kind, object]) -> Kind:
         """The kind itself while there is room for it."""
         is_beyond = len(known) >= self._most and kind not in known
-        return replace(kind, network="many") if is_beyond else kind
+        return kind._replace(network="many") if is_beyond else kind
 
     def _stop_timer(self) -> None:
         with self._lock:
@@ -153,7 +150,7 @@ class Refusals:
         facts: dict[str, JsonValue | Personal] = {
             "reason": kind.reason,
             "status": kind.status,
-            "count": count.count,
+            "count": count.number,
             "first_at": _stamp(count.first_at),
             "last_at": _stamp(count.last_at),
             "network": Personal(UNPROVEN, kind.network),
@@ -162,9 +159,10 @@ class Refusals:
             self._stage(kind.event_type, facts, actor=Personal(UNPROVEN, "counted"))
         except SQLAlchemyError as error:
             log.warning("counted refusals wait: reason %s, %s", kind.reason, type(error).__name__)
-            self._fold(kind, count)
+            with self._lock:
+                self._fold(kind, count)
             return 0
-        return count.count
+        return count.number
 
     def _stage(
         self,

@@ -150,6 +150,18 @@ def test_counts_that_cannot_be_written_take_a_bounded_memory(
     assert sorted(entry["details"]["count"] for entry in entries("access.refused")) == [1, 1, 1, 5]
 
 
+def test_refusals_from_ever_new_networks_are_one_count(services: Services, entries: Entries) -> None:
+    """RULES 25: a flood within one window, each from a network of its own, fills the log no faster than one network."""
+    desk = Refusals(services, most=3)
+    for number in range(40):
+        desk.record(Kind(EventType.ACCESS_REFUSED, "UNAUTHORIZED", 401, f"2001:db8:{number}::/64"), dict)
+    singles = len(entries("access.refused"))
+    desk.close()
+
+    assert singles == 3 + 20  # those that are told apart, and the first of the many
+    assert [entry["details"].get("count") for entry in entries("access.refused")[singles:]] == [17]
+
+
 def test_an_upload_that_is_turned_away_is_a_refused_update(http: FlaskClient, entries: Entries) -> None:
     """API.md: update.refused, with the route's template and never the path in clear."""
     http.post("/api/v1/rounds/7/updates", data=b"x")

@@ -36,6 +36,21 @@ class _Head(Request):  # type: ignore[misc]
         rest: bytes = super().parse(unreader)
         return rest
 
+    def read_into(self, unreader: Any, buf: bytearray, stop: bool = False) -> None:
+        """Read headers on until they are whole: gunicorn would look all of them through again after each piece."""
+        looked = len(buf)
+        super().read_into(unreader, buf, stop)
+        while self.method and len(buf) <= HEAD_BYTES and _goes_on(buf, looked):
+            looked = len(buf)
+            super().read_into(unreader, buf)
+
+
+def _goes_on(headers: bytearray, looked: int) -> bool:
+    """Whether headers have no end yet, and no bare LF in what is new: gunicorn refuses that at once."""
+    if headers.startswith(b"\r\n") or headers.find(b"\r\n\r\n", max(0, looked - 3)) >= 0:
+        return False
+    return headers.count(b"\n", looked) == headers.count(b"\r\n", max(0, looked - 1))
+
 
 class Web(BaseApplication):  # type: ignore[misc]
     """The gateway under gunicorn; each worker process opens its own services after the fork.

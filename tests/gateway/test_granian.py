@@ -195,6 +195,24 @@ def test_a_body_that_is_too_large_is_refused_before_it_comes(site: Site) -> None
         assert client.get("/health").status_code == 200
 
 
+def test_a_token_of_100_kb_ends_at_the_front(site: Site) -> None:
+    """granian would read it to its end; the front asks nobody, and so no entry tells of it."""
+
+    def refused() -> int:
+        told = (entry["details"] for entry in site.gateway.entries("access.refused"))
+        return sum((one["route"], one["status"]) == ("/api/v1/audit/entries", 401) for one in told)
+
+    with site.client() as client:
+        answers = [
+            client.get("/api/v1/audit/entries", headers={"Authorization": f"Bearer {'A' * size}"})
+            for size in (100_000, 100)
+        ]
+    await_that("the entry of the second", refused)
+
+    assert [answer.status_code for answer in answers] == [400, 401]
+    assert refused() == 1
+
+
 @pytest.mark.parametrize("path", ["/api/v1/rounds/%ff", "/%00", "/api/v1/rounds/1?x=%ff", "/api/v1/é"])
 def test_an_odd_path_is_a_refusal_and_no_failure(site: Site, path: str) -> None:
     """Promise 7: a path that is no UTF-8 gets a 4xx, and the server lives on."""

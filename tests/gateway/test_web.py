@@ -6,6 +6,7 @@ import inspect
 import io
 import logging
 import socket
+import time
 from collections.abc import Iterator
 
 import httpx
@@ -75,7 +76,15 @@ def test_a_request_that_fails_while_it_is_answered_leaves_its_kind_and_place_in_
 
 
 @pytest.mark.parametrize(
-    ("sizes", "status"), [((30_000,), 200), ((16_384, 8_192, 4_096), 200), ((30_000, 30_000, 30_000), 431)]
+    ("sizes", "status"),
+    [
+        ((30_000,), 200),
+        ((16_384, 8_192, 4_096), 200),
+        ((24_000, 24_900), 200),
+        ((24_000, 25_200), 431),
+        ((28_000, 28_000), 431),
+        ((30_000, 30_000, 30_000), 431),
+    ],
 )
 def test_headers_are_bounded_together(gateway: Gateway, sizes: tuple[int, ...], status: int) -> None:
     """A certificate, a JWT and cookies have room together; a hundred of them would be three megabytes."""
@@ -83,6 +92,55 @@ def test_headers_are_bounded_together(gateway: Gateway, sizes: tuple[int, ...], 
     head = "\r\n".join(["GET /health HTTP/1.1", "Host: fl.example.com", *lines, "", ""])
 
     assert status_of(gateway, head.encode()) == status
+
+
+@pytest.mark.parametrize("size", [8191, 8192, 8193, 8194, 8195, 8196, 16_384, 24_577])
+@pytest.mark.parametrize("cut", [None, 8190, 8192])
+def test_a_long_head_ends_where_it_ends(gateway: Gateway, size: int, cut: int | None) -> None:
+    """Its last four bytes may lie in two pieces of the server's reading, and another request right behind them."""
+    begun = b"GET /health HTTP/1.1\r\nHost: fl.example.com\r\n"
+    room = size - len(begun) - len(b"\r\n\r\n")
+    names = [f"X-Long-{number}: ".encode() for number in range(4)]
+    shares = [room // 4 - 2] * 3 + [room - 3 * (room // 4)]
+    lines = [name.ljust(share, b"a") for name, share in zip(names, shares, strict=True)]
+    head = begun + b"\r\n".join(lines) + b"\r\n\r\n"
+    assert len(head) == size
+    url = httpx.URL(gateway.http.base_url)
+    with (
+        socket.create_connection((url.host, url.port or 80), timeout=10) as peer,
+        peer.makefile("rb") as answers,
+    ):
+        for last in (b"", b"GET /health HTTP/1.1\r\nHost: fl.example.com\r\n\r\n"):
+            peer.sendall(head[:cut])
+            if cut:
+                time.sleep(0.05)
+                peer.sendall(head[cut:])
+            peer.sendall(last)  # nobody waits for it before the first answer is given
+            for _ in range(2 if last else 1):
+                assert answers.readline() == b"HTTP/1.1 200 OK\r\n"
+                lengths = [line for line in iter(answers.readline, b"\r\n") if b"Content-Length" in line]
+                assert answers.read(int(lengths[0].split(b":")[1]))
+
+
+_HOST = b"GET /health HTTP/1.1\r\nHost: fl.example.com\r\n"
+
+
+@pytest.mark.parametrize(
+    ("begun", "status"),
+    [
+        (_HOST + b"X-Long: " + b"a" * 9000 + b"\r\nX-Bare: 1\n", 400),
+        (_HOST + b"X-Long: " + b"a" * 9000 + b"\r\n\n", 400),
+        (b"GET /" + b"a" * 9000, 414),
+        (b"GET /" + b"a" * 5000 + b" HTTP/1.1\r\n" + b"X-Long: " + b"a" * 9000, 414),
+        (b"GET /\r\n" + b"a" * 9000, 400),
+        (b"\x16\x03\x01\r\n" + b"\0" * 9000, 400),
+    ],
+)
+def test_what_cannot_become_a_request_is_refused_before_its_end(
+    gateway: Gateway, begun: bytes, status: int
+) -> None:
+    """A long head is awaited only while it may become one: whoever sent this waits for its answer."""
+    assert status_of(gateway, begun) == status
 
 
 def test_no_view_is_a_coroutine(services: Services) -> None:

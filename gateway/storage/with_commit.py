@@ -13,6 +13,7 @@ from itertools import count
 from typing import Any
 
 import psycopg
+from psycopg import IsolationLevel
 from psycopg.pq import PipelineStatus, TransactionStatus
 
 from gateway.storage.silence import WatchfulConnection
@@ -37,13 +38,13 @@ class CarryingConnection(WatchfulConnection):
             rows: its values, as texts that the server reads by the types of their columns.
 
         Returns:
-            False where it must be executed at once: without a transaction, or in one of a kind of its own.
+            False where it must be executed at once: in autocommit, and where it would have to begin a transaction of
+            a kind of its own.
 
         Raises:
             psycopg.DataError: a value has a zero byte, which no text of PostgreSQL can have.
         """
-        own_kind = (self.isolation_level, self.read_only, self.deferrable)
-        if self.autocommit or own_kind != (None, None, None):
+        if self.autocommit or not (self._is_ordinary() or self._has_begun()):
             return False
         taken = [(statement, row) for row in rows]
         if any("\0" in value for _, row in taken for value in row):  # libpq would read it only so far
@@ -64,8 +65,8 @@ class CarryingConnection(WatchfulConnection):
         if not self._carried:
             super().commit()
             return
-        carried, self._carried = self._carried, []
         try:
+            carried, self._carried = self._carried, []
             with self.lock:
                 self._commit_with(carried)
         finally:
@@ -79,13 +80,20 @@ class CarryingConnection(WatchfulConnection):
         self._carried = []
         super().rollback()
 
+    def _is_ordinary(self) -> bool:
+        """Whether a BEGIN would say nothing; SQLAlchemy leaves the default said where it has said something else."""
+        is_default = self.isolation_level in (None, IsolationLevel.READ_COMMITTED)
+        return is_default and not self.read_only and not self.deferrable
+
+    def _has_begun(self) -> bool:
+        return self.pgconn.transaction_status != TransactionStatus.IDLE
+
     def _commit_with(self, rows: Sequence[tuple[str, _Row]]) -> None:
-        """Where no transaction has begun, all that stands before one sync is a transaction (PostgreSQL 55.2.4).
+        """Where no transaction has begun, all that stands before one sync is one (PostgreSQL's protocol, "Pipelining").
 
         Statements have no names: psycopg has the server forget those now and then.
         """
-        pgconn = self.pgconn
-        has_begun = pgconn.transaction_status != TransactionStatus.IDLE
+        pgconn, has_begun = self.pgconn, self._has_begun()
         pgconn.enter_pipeline_mode()
         for statement, row in rows:
             pgconn.send_query_params(_numbered(statement), [value.encode() for value in row])

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +30,7 @@ from gateway.privacy import privacy_desk
 from gateway.rounds.recovery import sweep_blobs
 from gateway.services import Services, open_services
 from gateway.storage.migrating import upgrade
+from gateway.storage.silence import WatchfulConnection
 from gateway.tables import model_versions, privacy_ledger
 
 GOOD = file_of(tensors(0.5))
@@ -102,6 +107,50 @@ def test_an_update_whose_database_is_killed_can_be_sent_again(
     assert swept == 1
     assert again.status_code == 202
     assert (federation.round()["status"], federation.round()["num_updates"]) == ("completed", 1)
+
+
+def test_an_update_whose_commit_was_never_answered_is_counted_once(
+    services: Services, server: postgresql.PostgreSQL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Promises 3 and 7: it was committed, its client heard 503; the same request again gets the first answer."""
+    hear, died = WatchfulConnection.end_pipeline, list[int]()
+
+    def die_unheard(self: WatchfulConnection, commands: int) -> None:
+        if watched and not died:
+            until_s = time.monotonic() + 10
+            while federation.kept()["client_updates"] == 0 and time.monotonic() < until_s:
+                self.pgconn.flush()
+            died.append(federation.kept()["client_updates"])
+            with socket.socket(fileno=os.dup(self.fileno())) as wire:
+                wait([wire], 10)
+                wire.recv(65_536)  # the answer goes astray
+            server.stop(crash=True)
+        hear(self, commands)
+
+    watched = False
+    monkeypatch.setattr(WatchfulConnection, "end_pipeline", die_unheard)
+    app = create_app(services)
+    federation = Federation(services, app.test_client())
+    federation.add_model()
+    federation.open_round(planned_clients=1)
+    silo, key = federation.register(), {"Idempotency-Key": "once"}
+    watched = True
+
+    refused = federation.submit(silo, GOOD, headers=key)
+    server.start()
+    swept = sweep_blobs(services)
+    again = federation.submit(silo, GOOD, headers=key)
+    federation.work()
+    close_refusals(app)
+    with reading(services.engine) as conn:
+        told = conn.scalars(select(audit_pending.c.body)).all()
+
+    assert died == [1]
+    assert (refused.status_code, refused.json["code"]) == (503, "INSUFFICIENT_RESOURCES")
+    assert swept == 0
+    assert again.status_code == 202
+    assert (federation.round()["status"], federation.round()["num_updates"]) == ("completed", 1)
+    assert sum('"update.accepted"' in body for body in told) == 1
 
 
 COMMIT = "COMMIT, and its entries with it"

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import psycopg
 import pytest
 from services import postgresql
+from services.small_disk import small_disk
 from sqlalchemy import Connection, Engine, func, make_url, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
@@ -19,11 +21,11 @@ from audit.entry import Draft, Sealed
 from audit.events import EventType
 from audit.store import stage
 from audit.tables import audit_pending
-from audit.writing import writing
+from audit.writing import is_conflict, writing
 from gateway.services import utc_now
 from gateway.storage import silence
 from gateway.storage.bell import Channel, open_bell
-from gateway.storage.database import is_outage, open_engine
+from gateway.storage.database import is_outage, is_over_limit, lacks_room, open_engine
 from gateway.storage.ringing import ring_after_commits
 from gateway.storage.silence import WatchfulConnection
 from gateway.storage.with_commit import CarryingConnection
@@ -193,7 +195,9 @@ def test_megabytes_of_rows_come_through(engine: Engine) -> None:
         {"postgresql_deferrable": True},
     ],
 )
-def test_a_transaction_of_a_kind_of_its_own_carries_nothing(engine: Engine, options: dict[str, Any]) -> None:
+def test_no_transaction_of_a_kind_of_its_own_begins_with_a_row(
+    engine: Engine, options: dict[str, Any]
+) -> None:
     """In autocommit nobody commits; a read-only transaction must refuse the row, as PostgreSQL does."""
     with engine.connect().execution_options(**options) as conn:
         own: Any = conn.connection.driver_connection
@@ -202,6 +206,48 @@ def test_a_transaction_of_a_kind_of_its_own_carries_nothing(engine: Engine, opti
         conn.commit()
 
     assert found(engine) == ([], [])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"isolation_level": "AUTOCOMMIT"},
+        {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True, "postgresql_deferrable": True},
+    ],
+)
+def test_a_connection_carries_again_once_it_is_back_in_the_pool(
+    engine: Engine, options: dict[str, Any]
+) -> None:
+    """SQLAlchemy leaves `READ COMMITTED` and `read write` said on it: look-ups and bundles come first anywhere."""
+    with engine.connect() as conn:
+        before = conn.connection.driver_connection
+        conn.execution_options(**options).execute(text("SELECT 1"))
+    with engine.begin() as conn:
+        own = carry(conn, ("a", ""))
+
+    assert own is before
+    assert found(engine) == (["a"], [])
+
+
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [({"isolation_level": "SERIALIZABLE"}, ["a"]), ({"postgresql_readonly": True}, [])],
+)
+def test_rows_belong_to_the_transaction_that_has_begun(
+    engine: Engine, options: dict[str, Any], kept: list[str]
+) -> None:
+    """Whatever its kind is: a read-only one refuses them with its commit."""
+    with engine.connect().execution_options(**options) as conn:
+        conn.execute(text("SELECT 1"))
+        carry(conn, ("a", ""))
+        if kept:
+            conn.commit()
+        else:
+            with pytest.raises(DBAPIError) as told:
+                conn.commit()
+            assert isinstance(told.value.orig, psycopg.errors.ReadOnlySqlTransaction)
+
+    assert found(engine)[0] == kept
 
 
 def test_an_entry_in_a_savepoint_ends_with_it(engine: Engine) -> None:
@@ -244,22 +290,67 @@ def test_text_is_utf_8_whatever_the_database_keeps(postgresql_server: postgresql
     assert [tuple(row) for row in rows] == [("a", "ä")]
 
 
-def test_a_state_of_a_trigger_of_somebodys_own_is_no_outage(engine: Engine) -> None:
-    """It would be tried again and again, or answered as a database that is away."""
+@pytest.mark.parametrize(
+    ("state", "is_meant"),
+    [
+        ("40001", is_conflict),
+        ("40P01", is_conflict),
+        ("25006", is_outage),
+        ("55P03", is_over_limit),
+        ("57014", is_over_limit),
+        ("ZX123", lambda error: not is_outage(error)),  # a trigger's own: no database is away
+    ],
+)
+def test_a_refusals_state_is_told_and_not_its_text(
+    engine: Engine, state: str, is_meant: Callable[[DBAPIError], bool]
+) -> None:
+    """Who asks what went wrong gets the answer that a statement of its own would have given; no value is repeated."""
     with engine.begin() as conn:
         conn.execute(
             text(
                 "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS "
-                "$$ BEGIN RAISE EXCEPTION 'a secret' USING ERRCODE = 'ZX123'; END $$"
+                f"$$ BEGIN RAISE EXCEPTION 'a secret' USING ERRCODE = '{state}'; END $$"
             )
         )
         conn.execute(text("CREATE TRIGGER no BEFORE INSERT ON carried FOR EACH ROW EXECUTE FUNCTION no()"))
-    with pytest.raises(DBAPIError) as told, engine.begin() as conn:
+    with pytest.raises(DBAPIError) as told, engine.begin() as conn:  # noqa: PT012 - raised at its end
+        effect(conn, 1)
         carry(conn, ("a", ""))
 
-    assert getattr(told.value.orig, "sqlstate", None) == "ZX123"
-    assert not is_outage(told.value)
+    assert getattr(told.value.orig, "sqlstate", None) == state
+    assert is_meant(told.value)
     assert "a secret" not in str(told.value)
+    assert found(engine) == ([], [])
+
+
+def test_a_full_disk_is_told_and_nothing_is_lost() -> None:
+    """The server cannot write the row: neither is the effect there, and with room again the same goes well."""
+    with postgresql.running() as server, small_disk(server.directory / "disk", 16 << 20) as disk:
+        place = disk.directory / "rows"
+        place.mkdir()
+        shutil.chown(place, server.directory.owner())
+        engine = open_engine(server.url())
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
+            conn.execute(text(f"CREATE TABLESPACE small LOCATION '{place}'"))
+        with engine.begin() as conn:
+            conn.execute(text("CREATE TABLE carried (id text PRIMARY KEY, body text) TABLESPACE small"))
+            conn.execute(text("ALTER TABLE carried ALTER body SET STORAGE EXTERNAL"))
+            conn.execute(text("CREATE TABLE effects (id integer PRIMARY KEY)"))
+        disk.fill()
+        with pytest.raises(DBAPIError) as told, engine.begin() as conn:  # noqa: PT012 - raised at its end
+            effect(conn, 1)
+            carry(conn, ("a", "x" * 1_000_000))
+        refused = found(engine)
+        disk.make_room()
+        with engine.begin() as conn:
+            effect(conn, 1)
+            carry(conn, ("a", "x" * 1_000_000))
+        kept = found(engine)
+        engine.dispose()
+        server.stop(crash=True)  # the disk goes first
+
+    assert lacks_room(told.value)
+    assert (refused, kept) == (([], []), (["a"], [1]))
 
 
 def test_a_commit_that_could_not_be_sent_leaves_no_effect_to_the_next(

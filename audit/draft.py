@@ -114,7 +114,8 @@ class _Sealing:
 
 
 def _usual_outcome(event: Event, details: Mapping[str, JsonValue | Personal]) -> Outcome:
-    return Outcome.FAILURE if details.get("phase") == Phase.FAILED else event.outcomes[0]
+    has_failed = details.get("phase") == Phase.FAILED and Outcome.FAILURE in event.outcomes
+    return Outcome.FAILURE if has_failed else event.outcomes[0]
 
 
 def _check(

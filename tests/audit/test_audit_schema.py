@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from logbook import ALICE, UPDATE, NotebookSealer
 
@@ -77,6 +77,9 @@ def accepted(**details: JsonValue) -> Entry:
 
 
 @given(drafts())
+@example(
+    (EventType.KEYS_ROTATED, None, {"use": "", "phase": "failed"})
+)  # a phase of its own: it is no intent
 def test_whatever_a_draft_makes_has_no_problems(
     made: tuple[EventType, Outcome | None, dict[str, Any]],
 ) -> None:

@@ -410,9 +410,7 @@ def test_a_silent_server_is_given_up_at_the_commit_too(monkeypatch: pytest.Monke
             server.thaw()
         waited_s = time.monotonic() - began_s
         engine.dispose()
-        server.stop(
-            crash=True
-        )  # in order it would wait for the look's socket, which psycopg leaves to the collector
+        server.stop(crash=True)  # else it waits for the look's socket, which psycopg leaves to the collector
 
     assert isinstance(told.value.orig, silence.ServerSilent)
     assert waited_s < 15

@@ -26,6 +26,7 @@ from gateway.model_cache import ModelCache
 
 _nginx: Any = importlib.import_module("services.nginx")  # bench.serving put the tests on the path
 _pebble: Any = importlib.import_module("services.pebble")
+_ports: Any = importlib.import_module("services.ports")
 _redis: Any = importlib.import_module("services.redis_server")
 
 _NAME = "fl.example.com"
@@ -136,8 +137,8 @@ def _front(directory: Path, running: Served, name: str) -> Iterator[Way]:
         access_log=folder / "access.log",
         error_log=folder / "error.log",
         addresses=("127.0.0.1",),
-        http_port=_pebble.free_port(),
-        https_port=_pebble.free_port(),
+        http_port=_ports.free_port(),
+        https_port=_ports.free_port(),
     )
     if name == "plain":
         with home.stores() as services:

@@ -28,7 +28,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 _home: Any = importlib.import_module("living.home")
 _processes: Any = importlib.import_module("living.processes")
 _nginx: Any = importlib.import_module("services.nginx")
-_pebble: Any = importlib.import_module("services.pebble")
+_ports: Any = importlib.import_module("services.ports")
 postgresql: Any = importlib.import_module("services.postgresql")
 
 # What `fl-gateway nginx` writes for uploads, without TLS, which the peer goes without too.
@@ -148,7 +148,7 @@ def served(directory: Path, server: str, database: Any = None, **settings: str) 
 @contextmanager
 def behind_nginx(directory: Path, upstream: Address) -> Iterator[Address]:
     """An nginx that passes bodies on as they come, and takes PUT below /dav/ itself."""
-    port: int = _pebble.free_port()
+    port: int = _ports.free_port()
     (directory / "dav").mkdir(parents=True)
     where = f"unix:{upstream}" if isinstance(upstream, str) else "{}:{}".format(*upstream)
     site = _SITE.format(port=port, upstream=where, directory=directory)

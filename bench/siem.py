@@ -23,7 +23,7 @@ from audit.tables import audit_log
 from bench.figures import Figure, options, report
 from bench.serving import Body, Served, Wire, served
 
-_pebble: Any = importlib.import_module("services.pebble")  # bench.serving put the tests on the path
+_ports: Any = importlib.import_module("services.ports")  # bench.serving put the tests on the path
 _rsyslog: Any = importlib.import_module("services.rsyslog")
 _driver: Any = importlib.import_module("living.driver")
 
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def _outage(directory: Path, requests: int) -> Iterator[Figure]:
-    port = _pebble.free_port()
+    port = _ports.free_port()
     with (
         served(directory / "away", "gunicorn", siem_sinks=f"syslog+tcp://127.0.0.1:{port}") as away,
         served(directory / "there", "gunicorn") as there,

@@ -16,7 +16,8 @@ import pytest
 from services.authority import Authority
 from services.checkout import ROOT
 from services.ecs import FIELDS, OWN_FIELDS
-from services.pebble import await_port, free_port, process
+from services.pebble import process
+from services.ports import await_port, free_port
 from services.rsyslog import whole_lines
 from services.siem import NOON, fill_log, open_log, pseudonym
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from services.clock import FixedClock
-from services.pebble import free_port
+from services.ports import free_port
 from services.rsyslog import Rsyslog, running_rsyslog
 from services.siem import fill_log, open_log, pseudonym
 from sqlalchemy import Engine

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from services.authority import Authority, Pair
 from services.clock import FixedClock
-from services.pebble import free_port
+from services.ports import free_port
 from services.rsyslog import Tls, running_rsyslog
 from services.siem import deliver_all, fill_log, open_log
 from sqlalchemy import Engine

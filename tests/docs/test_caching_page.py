@@ -15,7 +15,8 @@ from services import redis_server, s3
 from services.checkout import ROOT
 from services.nginx import nginx_for
 from services.pages import blocks, run_shown
-from services.pebble import await_port, free_port, make_certificate, process
+from services.pebble import make_certificate, process
+from services.ports import await_port, free_port
 
 from gateway.config import Config
 

@@ -18,7 +18,8 @@ from services.authority import Authority
 from services.checkout import ROOT
 from services.nginx import nginx_for
 from services.pages import blocks, run_shown
-from services.pebble import await_port, free_port, make_certificate, process
+from services.pebble import make_certificate, process
+from services.ports import await_port, free_port
 from werkzeug.serving import make_server
 
 from gateway.app import create_app

@@ -16,7 +16,7 @@ from living.home import clean_environment, home_in
 from living.processes import Gateway, gateway_in
 from services.nginx import running_nginx
 from services.pages import blocks, run_shown
-from services.pebble import free_port
+from services.ports import free_port
 from tile_reader import open_checkpoint, read_log
 
 

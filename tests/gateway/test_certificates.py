@@ -20,7 +20,8 @@ import pytest
 from click.testing import CliRunner
 from cryptography import x509
 from services.nginx import Nginx, running_nginx
-from services.pebble import Pebble, free_port, running_pebble
+from services.pebble import Pebble, running_pebble
+from services.ports import free_port
 
 from gateway.certificates import (
     CertificateOutcome,

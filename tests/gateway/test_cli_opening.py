@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from living.home import clean_environment
-from services.pebble import free_port
+from services.ports import free_port
 
 
 def _run(tmp_path: Path, url: str, *words: str) -> subprocess.CompletedProcess[str]:

@@ -19,7 +19,8 @@ from living.driver import BARE, await_that, good, tensors
 from living.home import home_in
 from living.processes import Gateway, gateway_in, is_alive
 from services.nginx import running_nginx
-from services.pebble import free_port, make_certificate
+from services.pebble import make_certificate
+from services.ports import free_port
 from services.slow_peer import trickle
 from sqlalchemy import func, select
 

@@ -27,7 +27,8 @@ from requests.auth import HTTPBasicAuth
 from requests_oauthlib import OAuth2Session as LibSession
 from services.authority import Authority, Pair
 from services.nginx import running_nginx
-from services.pebble import free_port, make_certificate
+from services.pebble import make_certificate
+from services.ports import free_port
 
 from gateway.auth.clients import NewClient, add_client
 from gateway.auth.people.accounts import Proofs, add_person

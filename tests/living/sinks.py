@@ -12,7 +12,7 @@ from services import elastic as elastics
 from services import splunk as splunks
 from services.authority import Authority
 from services.elastic import Elastic
-from services.pebble import free_port
+from services.ports import free_port
 from services.rsyslog import Tls, running_rsyslog, whole_lines
 from services.siem_http import Json, listening
 from services.splunk import Splunk

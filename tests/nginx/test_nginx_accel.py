@@ -20,7 +20,8 @@ from living.driver import await_that, good
 from living.home import home_in
 from living.processes import Gateway, gateway_in
 from services.nginx import nginx_for, running_nginx
-from services.pebble import await_port, free_port, make_certificate, process
+from services.pebble import make_certificate, process
+from services.ports import await_port, free_port
 from sqlalchemy import select
 
 from aggregation.wire import write_safetensors

@@ -20,7 +20,8 @@ import httpx
 import pytest
 from click.testing import CliRunner
 from services.nginx import nginx_for, running_nginx
-from services.pebble import free_port, make_certificate
+from services.pebble import make_certificate
+from services.ports import free_port
 
 from gateway.cli.nginx import nginx as nginx_command
 from gateway.errors import ConfigError

@@ -11,7 +11,7 @@ from pathlib import Path
 from living.driver import BARE, Driver, Json, await_that
 from living.home import Home, home_in
 from living.threads import local_gateway_in
-from services.pebble import free_port
+from services.ports import free_port
 from services.rsyslog import Rsyslog, running_rsyslog
 
 LINE = re.compile(r'\d \S+ \[flg@32473 seq="(\d+)" prevSeq="(-?\d+)"\] ?\ufeff?(\{.*\})')

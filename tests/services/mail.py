@@ -15,7 +15,7 @@ from typing import Any
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 from services.authority import Pair
-from services.pebble import free_port
+from services.ports import free_port
 
 
 @dataclass(frozen=True, slots=True)

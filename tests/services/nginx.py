@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.pebble import await_port, process
+from services.pebble import process
+from services.ports import await_port
 
 # Workers started by root would drop to www-data, who cannot enter pytest's 0700 directories: `user root`.
 _WRAPPER = """\

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
-import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-START_TIMEOUT_S = 20.0
+from services.ports import await_port, free_port
+
 _ENVIRONMENT = {"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": "0", "PEBBLE_VA_ALWAYS_VALID": "0"}
 
 
@@ -24,27 +23,6 @@ class Pebble:
     ca_bundle: Path
     http_port: int
     log: Path
-
-
-def free_port() -> int:
-    """A TCP port of the loopback that nobody listens on now."""
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def await_port(port: int, process: subprocess.Popen[bytes] | None = None) -> None:
-    """Wait until the port answers; fail at once if the process that should answer has ended."""
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < deadline:
-        if process is not None and process.poll() is not None:
-            raise RuntimeError(f"the service ended with exit code {process.returncode} before it was ready")
-        with closing(socket.socket()) as probe:
-            probe.settimeout(1)
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.02)
-    raise RuntimeError(f"nothing answered on port {port} within {START_TIMEOUT_S:g} s")
 
 
 @contextmanager

@@ -10,7 +10,6 @@ import os
 import select
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -21,6 +20,7 @@ from itertools import count
 from pathlib import Path
 
 import psycopg
+from services.ports import free_port
 
 _STARTS = 3  # another process may take the free port between the search and the start
 _READY_WITHIN_S = 30
@@ -71,7 +71,7 @@ class PostgreSQL:
     def start(self) -> None:
         """Start the server, on the port that it had before if there is one."""
         for _ in range(_STARTS):
-            port = self.port or _free_port()
+            port = self.port or free_port()
             self._process = self._spawn(port)
             if self._answers(port):
                 self.port = port
@@ -207,9 +207,3 @@ def _children(pid: int) -> list[int]:
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except (FileNotFoundError, ProcessLookupError):
         return []
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

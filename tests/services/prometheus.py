@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from services.pebble import free_port
+from services.ports import free_port
 
 _READY_WITHIN_S = 30.0
 _CONFIG = """
@@ -30,15 +30,21 @@ class Prometheus:
         """The first sample of a query, once there is one."""
         end = time.monotonic() + _READY_WITHIN_S
         while time.monotonic() < end:
-            try:
-                found = httpx.get(f"{self.url}/api/v1/query", params={"query": query}).json()
-            except httpx.TransportError:
-                found = {}
-            if samples := found.get("data", {}).get("result"):
-                first: dict[str, Any] = samples[0]
-                return first
+            if samples := self._samples(query):
+                return samples[0]
             time.sleep(0.1)
         raise TimeoutError(query)
+
+    def _samples(self, query: str) -> list[dict[str, Any]]:
+        """None, too, while it does not listen yet, and while it replays its log (503 in plain text)."""
+        try:
+            answer = httpx.get(f"{self.url}/api/v1/query", params={"query": query})
+        except httpx.TransportError:
+            return []
+        if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
+            return []
+        found: list[dict[str, Any]] = answer.raise_for_status().json()["data"]["result"]
+        return found
 
 
 @contextmanager

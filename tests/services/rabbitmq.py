@@ -20,7 +20,8 @@ from pathlib import Path
 
 import pika
 from pika.exceptions import AMQPError, ChannelClosedByBroker
-from services.pebble import free_port, make_certificate
+from services.pebble import make_certificate
+from services.ports import free_port
 
 # The script itself: what stands in the PATH changes the user, the folder and the signals.
 _SERVER = "/usr/lib/rabbitmq/bin/rabbitmq-server"

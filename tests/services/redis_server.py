@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from redis import Redis, RedisError
-from services.pebble import free_port
+from services.ports import free_port
 
 _STARTS = 3  # another process may take the free port between the search and the start
 _READY_WITHIN_S = 20

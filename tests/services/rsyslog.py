@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.authority import Pair
-from services.pebble import await_port, process
+from services.pebble import process
+from services.ports import await_port
 
 _CONFIG = """\
 global(workDirectory="{directory}" maxMessageSize="256k"{files})

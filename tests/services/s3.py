@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from typing import Any
 import boto3
 import httpx
 from botocore.config import Config as ClientConfig
+from services.ports import free_port
 
 KINDS = ("moto", "s3rver", "checking")
 BUCKET = "fl-models"
@@ -78,7 +78,7 @@ class S3Server:
         """Start the server, on the port that it had before if there is one."""
         self._forget_half_written()
         for _ in range(_STARTS):
-            port = self.port or _free_port()
+            port = self.port or free_port()
             self._process = self._spawn(port)
             if self._answers(port):
                 self.port = port
@@ -163,9 +163,3 @@ def running(kind: str) -> Iterator[S3Server]:
     finally:
         server.stop()
         shutil.rmtree(directory)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
 import threading
@@ -20,6 +19,7 @@ from flask import Flask
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 from services.clock import FixedClock
+from services.ports import free_port
 from staff import CHEAP, Browser
 
 from gateway.app import create_app
@@ -39,14 +39,6 @@ ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 CLIENT, SECRET = "gateway at fl", "s3cret: of the gateway"  # both need encoding (RFC 6749, section 2.3.1)
 ADA = "provider|ada"
 RETURN = "/console/sign-in/openid/return"
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 @pytest.fixture(scope="module")

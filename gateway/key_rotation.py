@@ -52,13 +52,14 @@ class Rotation:
 def rotate_signing_key(
     services: Services, use: SigningUse, *, both_for: timedelta, at_once: bool = False
 ) -> Rotation:
-    """Announce the next signing key, or go on with the one that was announced before a crash.
+    """Announce the next signing key, or go on with the one that was announced already.
 
     Args:
         services: the stores.
         use: what the key signs.
         both_for: how long the log's old key signs beside the new one; receipts and packages have no such time.
-        at_once: the old key of tokens was stolen: the new one signs now, and what the old one signed ends.
+        at_once: the old key of tokens was stolen: a new one, drawn now, signs from now on, and what the old one signed
+            ends. One that was announced already gives way: who read the old one may have read it, too.
 
     Raises:
         ConfigError: there is no key yet, or `FLG_LOG_KEY` names the one that signs now.
@@ -69,9 +70,10 @@ def rotate_signing_key(
         raise ConfigError(
             f"there is no {use.value} key yet that another one could follow: start the gateway first"
         )
-    if next_one is None or not _is_announced(services, next_one):
+    is_stolen = at_once and use is SigningUse.TOKEN
+    if next_one is None or is_stolen or not _is_announced(services, next_one):
         next_one = _announce(services, use, old, next_one, both_for)
-    if at_once and use is SigningUse.TOKEN:
+    if is_stolen:
         services.keystore.signing.begin(next_one, before_until=services.clock())
     begin_announced(services)
     rows = services.keystore.signing.rows(use)
@@ -153,16 +155,20 @@ def rotate_master_key(
 
 
 def _announce(
-    services: Services, use: SigningUse, old: SigningKeyRow, unsaid: SigningKeyRow | None, both_for: timedelta
+    services: Services,
+    use: SigningUse,
+    old: SigningKeyRow,
+    waiting: SigningKeyRow | None,
+    both_for: timedelta,
 ) -> SigningKeyRow:
-    """Commit the next key and stage its entry; a key that a crash left without an entry gives way."""
+    """Commit the next key and stage its entry; the one that waits, if there is one, gives way."""
     signing = services.keystore.signing
     keys = log_keys(services)
     place = services.config.log_key if use is SigningUse.LOG else ""
     private = None if place else signing.draw()
     key: NoteKey = private or Places(services.config).at(place)
     public = key.public_key().public_bytes_raw()
-    if any(row.public == public for row in signing.rows(use) if row != unsaid):
+    if any(row.public == public for row in signing.rows(use) if row != waiting):
         raise ConfigError("FLG_LOG_KEY names a key that signs the log, or signed it: name a new one first")
     told: dict[str, JsonValue] = {
         "use": use.value,
@@ -185,7 +191,7 @@ def _announce(
             held_at=place,
             awaits=entry.id,
             retires_at=both_until,
-            instead_of=unsaid,
+            instead_of=waiting,
         )
     except IntegrityError:
         raise ConfigError(

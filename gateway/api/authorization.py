@@ -13,7 +13,7 @@ from authlib.oauth2 import OAuth2Error
 from flask import Blueprint, Response, redirect, request
 
 from gateway.auth.discovery import settled_issuer
-from gateway.auth.forms import limit_form
+from gateway.auth.forms import check_form
 from gateway.auth.grants.families import shared_scope
 from gateway.auth.grants.wish import Wish, state_of
 from gateway.auth.people import Person, check_csrf, signed_in
@@ -28,7 +28,7 @@ from gateway.openapi import Media, operation
 from gateway.services import current_services
 
 authorization = Blueprint("authorization", __name__, url_prefix="/oauth")
-authorization.before_request(limit_form)
+authorization.before_request(check_form)
 _ANSWERS = {200: Media.HTML, 303: None, 400: Media.HTML, 421: Media.HTML}
 PARAMETERS = (
     "response_type",

@@ -8,7 +8,8 @@ from pydantic.dataclasses import dataclass
 from werkzeug.exceptions import HTTPException
 
 from gateway.auth import discovery
-from gateway.auth.forms import limit_form
+from gateway.auth.discovery import IssuerUnsettled
+from gateway.auth.forms import check_form
 from gateway.auth.server import record_oauth_refusal, server
 from gateway.auth.tokens import published_keys
 from gateway.errors import GatewayError, NotFound
@@ -18,7 +19,7 @@ from gateway.services import current_services
 from gateway.wire import WIRE, json_response
 
 oauth = Blueprint("oauth", __name__, url_prefix="/oauth")
-oauth.before_request(limit_form)
+oauth.before_request(check_form)
 well_known = Blueprint("well_known", __name__, url_prefix="/.well-known")
 _FRESH = {"Cache-Control": "public, max-age=300"}
 
@@ -79,14 +80,16 @@ def introspect_token() -> Response:
 
 
 @well_known.get("/oauth-authorization-server")
-@operation("The authorization server's metadata (RFC 8414)", answers={200: Media.JSON})
+@operation(
+    "The authorization server's metadata (RFC 8414)", answers={200: Media.JSON}, errors=(IssuerUnsettled,)
+)
 def show_authorization_server() -> Response:
     """What the authorization server offers."""
     return json_response(discovery.authorization_server(current_services().config), headers=_FRESH)
 
 
 @well_known.get("/oauth-protected-resource")
-@operation("The API's metadata (RFC 9728)", answers={200: Media.JSON})
+@operation("The API's metadata (RFC 9728)", answers={200: Media.JSON}, errors=(IssuerUnsettled,))
 def show_protected_resource() -> Response:
     """Where the tokens for this API come from."""
     return json_response(discovery.protected_resource(current_services().config), headers=_FRESH)
@@ -96,7 +99,7 @@ def show_protected_resource() -> Response:
 @operation(
     "The same for an issuer that has a path (RFC 8414, section 3.1)",
     answers={200: Media.JSON},
-    errors=(NotFound,),
+    errors=(NotFound, IssuerUnsettled),
 )
 def show_authorization_server_of(suffix: str) -> Response:
     """What the authorization server offers, if the path is its own."""
@@ -109,7 +112,7 @@ def show_authorization_server_of(suffix: str) -> Response:
 @operation(
     "The same for a resource that has a path (RFC 9728, section 3.1)",
     answers={200: Media.JSON},
-    errors=(NotFound,),
+    errors=(NotFound, IssuerUnsettled),
 )
 def show_protected_resource_of(suffix: str) -> Response:
     """Where the tokens for this API come from, if the path is its own."""

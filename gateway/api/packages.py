@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 from compliance.errors import NoPackage
 from compliance.packages.handing_out import Way
 from gateway.auth.discovery import base_url
-from gateway.auth.forms import limit_form
+from gateway.auth.forms import check_form
 from gateway.auth.origin import address_of
 from gateway.auth.rate_limits import count_address_failure
 from gateway.auth.transport import check_transport
@@ -29,7 +29,7 @@ from gateway.wire import WIRE, answer, refuse_long_body
 packages = Blueprint("packages", __name__, url_prefix="/api/v1/privacy")
 links = Blueprint("links", __name__, url_prefix="/packages")
 packages.before_request(refuse_long_body)
-links.before_request(limit_form)
+links.before_request(check_form)
 
 
 @dataclass(frozen=True, slots=True, config=WIRE)

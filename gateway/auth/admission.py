@@ -6,6 +6,7 @@ RFC 6750 on Authlib's frame (`ResourceProtector`), with a judge of our own and t
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Callable, Sequence
 from io import BytesIO
 from typing import Any
@@ -21,13 +22,14 @@ from gateway.auth.people.admission import admit_person
 from gateway.auth.rate_limits import install_rate_limits, spend
 from gateway.auth.refusals import install_refusals
 from gateway.auth.rules import Proof, Rule, install_rules, rule_in_force
-from gateway.auth.scopes import scope_text
+from gateway.auth.scopes import Scope, sufficient
 from gateway.auth.tokens import AuthenticatedClient, BearerToken, find, mark_seen
 from gateway.auth.transport import check_transport
 from gateway.errors import BadRequest, InsufficientScope, Unauthorized
 from gateway.services import Services, current_services
 
 _TOLD_ONCE = "Send one token, in one Authorization header, and none in the URL or in a form"
+_BEARER_BEHIND = re.compile(r",\s*bearer\s", re.IGNORECASE)
 _FORM = "application/x-www-form-urlencoded"
 _LONGEST_FORM_BYTES = 16_384
 
@@ -54,7 +56,7 @@ class TokenJudge(BearerTokenValidator):  # type: ignore[misc]
     def validate_token(
         self,
         token: BearerToken | None,
-        scopes: Sequence[str] | None,
+        scopes: Sequence[Scope] | None,
         request: object,  # noqa: ARG002 - Authlib's signature
     ) -> None:
         """Let a good token with any of the scopes pass.
@@ -75,13 +77,13 @@ class TokenJudge(BearerTokenValidator):  # type: ignore[misc]
         g.client = token.client
         g.origin = proven(token.client, g.origin)
         if scopes and token.client.scopes.isdisjoint(scopes):
-            raise InsufficientScope(scope=scope_text(scopes))
+            raise InsufficientScope(scope=sufficient(token.client.role, scopes))
 
 
 class Door(ResourceProtector):  # type: ignore[misc]
     """Reads the credentials: one bearer token, in the Authorization header, and nowhere else."""
 
-    def acquire_token(self, scopes: Sequence[str] | None = None, **_claims: Any) -> BearerToken:
+    def acquire_token(self, scopes: Sequence[Scope] | None = None, **_claims: Any) -> BearerToken:
         """The token of this request, judged; Authlib's own would parse the request a second time for it."""
         token: BearerToken = self.validate_request(scopes, request)
         return token
@@ -95,9 +97,12 @@ class Door(ResourceProtector):  # type: ignore[misc]
         """
         header = request.headers.get("Authorization", "")
         scheme, _, text = header.partition(" ")
-        if not header or scheme.lower() != BearerTokenValidator.TOKEN_TYPE:
+        is_bearer = scheme.lower() == BearerTokenValidator.TOKEN_TYPE
+        if "," in header and (is_bearer or _BEARER_BEHIND.search(header)):  # servers join several headers so
+            raise MalformedAuthorization(_TOLD_ONCE)
+        if not is_bearer:
             raise Unauthorized("Send a token in the header: Authorization: Bearer TOKEN")
-        if "," in header or _is_in_query():
+        if _is_in_query():
             raise MalformedAuthorization(_TOLD_ONCE)
         return self.get_token_validator(BearerTokenValidator.TOKEN_TYPE), text.strip()
 
@@ -181,7 +186,7 @@ def current_client() -> AuthenticatedClient:
     return client
 
 
-def _presented(scopes: Sequence[str]) -> BearerToken:
+def _presented(scopes: Sequence[Scope]) -> BearerToken:
     if request.headers.get("Authorization"):
         check_transport()
     token = require_oauth.acquire_token(scopes)

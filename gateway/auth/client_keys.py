@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Row, select, update
 from audit.draft import Personal
 from audit.entry import Draft
 from audit.events import EventType, Retention
+from gateway.auth.jwk import proves_nothing
 from gateway.auth.roster import ClientStatus, find_row
 from gateway.auth.scopes import API_KEY_ROLES, Role
 from gateway.auth.secrets import SecretKind, digest, new_secret
@@ -38,10 +39,14 @@ def checked_public_key(text: str) -> str:
         raw = base64.b64decode(text, validate=True)
         Ed25519PublicKey.from_public_bytes(raw)
     except (binascii.Error, ValueError, UnsupportedAlgorithm):
-        raise ValidationFailed(
-            [{"pointer": "/public_key", "detail": "must be a raw Ed25519 key, 32 bytes in base64"}]
-        ) from None
+        raise _refused("must be a raw Ed25519 key, 32 bytes in base64") from None
+    if proves_nothing(raw):
+        raise _refused("is of small order, so that its signatures prove nothing: generate another one")
     return base64.b64encode(raw).decode()
+
+
+def _refused(why: str) -> ValidationFailed:
+    return ValidationFailed([{"pointer": "/public_key", "detail": why}])
 
 
 def check_signature(public_key: str, body_digest: bytes, signature: str | None) -> None:

@@ -70,10 +70,14 @@ def is_own_issuer(config: Config, issuer: str) -> bool:
 
 
 def authorization_server(config: Config) -> dict[str, Any]:
-    """The authorization server's metadata (RFC 8414, section 2; RFC 8705, section 3.3; RFC 9207, section 3)."""
+    """The authorization server's metadata (RFC 8414, section 2; RFC 8705, section 3.3; RFC 9207, section 3).
+
+    Raises:
+        IssuerUnsettled: nobody has said who issues the tokens, and the request came by a name that anybody may choose.
+    """
     base = base_url(config)
     return {
-        "issuer": issuer(config),
+        "issuer": settled_issuer(config),
         "authorization_endpoint": f"{base}/oauth/authorize",
         "token_endpoint": f"{base}/oauth/token",
         **_proofs("token_endpoint", config),
@@ -94,14 +98,18 @@ def authorization_server(config: Config) -> dict[str, Any]:
 
 
 def protected_resource(config: Config) -> dict[str, Any]:
-    """The API's metadata (RFC 9728, section 2)."""
+    """The API's metadata (RFC 9728, section 2).
+
+    Raises:
+        IssuerUnsettled: as above.
+    """
     from gateway.auth.issuers import outside_issuers  # it needs the tokens, which need this module
 
     base = base_url(config)
     return {
         "resource": base,
         "resource_name": "fl-gateway",
-        "authorization_servers": [issuer(config), *outside_issuers(config.trusted_issuers)],
+        "authorization_servers": [settled_issuer(config), *outside_issuers(config.trusted_issuers)],
         "bearer_methods_supported": ["header"],
         "scopes_supported": [scope.value for scope in Scope],
         "jwks_uri": f"{base}/.well-known/jwks.json",

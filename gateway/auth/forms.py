@@ -1,40 +1,69 @@
-"""The requests of the authorization server: parameters in a form, or in the URL that a browser was sent to."""
+"""Forms, and the authorization server's requests: parameters in a form, or in the URL that a browser was sent to."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from authlib.oauth2.rfc6749 import OAuth2Payload, OAuth2Request
 from authlib.oauth2.rfc6749.errors import InvalidRequestError
 from flask import Request, request
 
 from gateway.auth.transport import check_transport
-from gateway.errors import PayloadTooLarge
+from gateway.errors import BadRequest, PayloadTooLarge
 
 LONGEST_FORM_BYTES = 16_384
 _FORM = "application/x-www-form-urlencoded"
-_SECRETS = (
-    "client_secret",
-    "client_assertion",
-    "client_id",
-    "token",
-    "code",
-    "code_verifier",
-    "refresh_token",
+_IN_THE_FORM_ALONE = frozenset(
+    {
+        "access_token",
+        "client_assertion",
+        "client_assertion_type",
+        "client_id",
+        "client_secret",
+        "code",
+        "code_verifier",
+        "grant_type",
+        "redirect_uri",
+        "refresh_token",
+        "scope",
+        "token",
+        "token_type_hint",
+    }
 )
 
 
-def limit_form() -> None:
-    """Read no form that is longer than one of ours can be.
+class NotText(BadRequest):
+    """A parameter that is no UTF-8: werkzeug would hand on another text in its place."""
+
+    code, title = "INVALID_REQUEST", "A parameter is not UTF-8"
+
+    def __init__(self) -> None:
+        super().__init__("Encode each parameter as UTF-8 before it is percent-encoded (RFC 6749, appendix B)")
+
+
+def check_form() -> None:
+    """Read no form that is longer than one of ours can be, and none, nor a query, that is not text.
 
     Raises:
-        PayloadTooLarge: it is.
+        PayloadTooLarge: it is too long.
+        NotText: a parameter is not UTF-8.
     """
     request.max_content_length = LONGEST_FORM_BYTES
     announced = request.content_length or 0
     if announced > LONGEST_FORM_BYTES or _is_chunked_and_long():
         raise PayloadTooLarge(f"A form may have {LONGEST_FORM_BYTES} bytes")
+    if not _is_text(request.query_string) or (request.mimetype == _FORM and not _is_text(request.get_data())):
+        raise NotText
+
+
+def _is_text(encoded: bytes) -> bool:
+    try:
+        unquote_to_bytes(encoded).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _is_chunked_and_long() -> bool:
@@ -68,7 +97,7 @@ class FormRequest(OAuth2Request):  # type: ignore[misc]
         super().__init__(source.method, f"https://gateway{source.path}", headers=source.headers)
         if source.mimetype != _FORM:
             raise InvalidRequestError(f"Send the parameters as {_FORM}")
-        if any(name in source.args for name in _SECRETS):
+        if not _IN_THE_FORM_ALONE.isdisjoint(source.args):
             raise InvalidRequestError("Send the parameters in the form, never in the URL")
         self._source = source
         self.payload = FormPayload(source)
@@ -92,7 +121,7 @@ class PagePayload(FormPayload):
     @property
     def data(self) -> Any:
         """The parameters."""
-        return self._source.args if self._source.method == "GET" else self._source.form
+        return self._source.form if self._source.method == "POST" else self._source.args
 
 
 class PageRequest(OAuth2Request):  # type: ignore[misc]

@@ -216,7 +216,7 @@ def time_claim(claims: Mapping[str, Any], name: str) -> float:
 
 
 def scope_words(claims: Mapping[str, Any]) -> tuple[str, ...]:
-    """The words of `scope`, which must be a string (RFC 8693, section 4.2): no list, no number.
+    """The words of `scope`, a string with blanks between them (RFC 8693, section 4.2): no list, no number.
 
     Raises:
         BadJwt: it is not.
@@ -224,7 +224,7 @@ def scope_words(claims: Mapping[str, Any]) -> tuple[str, ...]:
     told = claims.get("scope")
     if not isinstance(told, str):
         raise BadJwt(Fault.CLAIM)
-    return tuple(told.split())
+    return tuple(told.split(" "))
 
 
 def certificate_binding(claims: Mapping[str, Any]) -> str | None:

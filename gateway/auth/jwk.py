@@ -17,6 +17,10 @@ LONGEST_KID = 256
 PublicKey = Ed25519PublicKey | EllipticCurvePublicKey | RSAPublicKey
 
 _EDDSA = ("EdDSA", "Ed25519")  # two names of the same (RFC 9864)
+_P = 2**255 - 19
+_Y_OF_ORDER_8 = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7
+# The y of each point whose order divides 8, and 0 and 1 as they may be written a second time.
+_Y_OF_SMALL_ORDER = frozenset({0, 1, _P - 1, _P, _P + 1, _Y_OF_ORDER_8, _P - _Y_OF_ORDER_8})
 _KEY_MEMBERS = ("kty", "crv", "x", "y", "n", "e")
 
 
@@ -33,7 +37,7 @@ def read_keys(jwks: object, algorithms: tuple[str, ...] = ALGORITHMS) -> dict[st
     """The usable public keys of a JWK set (RFC 7517), by `kid`, or by thumbprint (RFC 7638) where there is none.
 
     A key that is of no use to us is passed over (RFC 7517, section 5): of another kind, for another purpose, too short,
-    malformed, or named like one before it; what is no JWK set at all has none.
+    malformed, of small order, or named like one before it; what is no JWK set at all has none.
     """
     members = jwks.get("keys") if isinstance(jwks, Mapping) else None
     if not isinstance(members, list):
@@ -63,6 +67,11 @@ def read_key(jwk: object, algorithms: tuple[str, ...] = ALGORITHMS) -> Key | Non
     return Key(kid, fitting, public) if fitting else None
 
 
+def proves_nothing(public: bytes) -> bool:
+    """Whether a raw Ed25519 key (RFC 8032, section 5.1.2) is of small order: one signature of it fits any message."""
+    return int.from_bytes(public, "little") & (2**255 - 1) in _Y_OF_SMALL_ORDER
+
+
 def ed25519_key(kid: str, public: bytes) -> Key:
     """One of our own public keys."""
     return Key(kid, _EDDSA, Ed25519PublicKey.from_public_bytes(public))
@@ -79,7 +88,7 @@ def _is_usable(public: object) -> TypeGuard[PublicKey]:
         return isinstance(public.curve, SECP256R1)
     if isinstance(public, RSAPublicKey):
         return public.key_size >= SHORTEST_RSA_BITS
-    return isinstance(public, Ed25519PublicKey)
+    return isinstance(public, Ed25519PublicKey) and not proves_nothing(public.public_bytes_raw())
 
 
 def _fitting(public: PublicKey, told: object) -> tuple[str, ...]:

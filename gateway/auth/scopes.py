@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 
 
@@ -83,20 +83,19 @@ API_KEY_SCOPES = (Scope.CLIENT_REGISTER,)
 
 
 def granted(role: Role, wished: str | None, extra: Iterable[Scope] = ()) -> tuple[Scope, ...]:
-    """The scopes of a new token: all of the role's for an empty wish, else exactly what was wished.
+    """The scopes of a new token: all of the role's for no wish or an empty one, else exactly what was wished.
 
     Args:
         role: the client's role.
-        wished: the request's `scope`, space-separated; `privacy:*` stands for the four privacy scopes.
+        wished: the request's `scope`; `privacy:*` stands for the four privacy scopes.
         extra: what the client was given by name; a token has it only if the wish names it.
 
     Raises:
         ScopeRefused: the wish has an unknown scope, or one beyond the role.
     """
-    words = (wished or "").split()
-    if not words:
+    if not wished:
         return BUNDLES[role]
-    asked, own = frozenset(expanded(words)), scopes_with(role, extra)
+    asked, own = frozenset(expanded(wished)), scopes_with(role, extra)
     if not asked <= frozenset(own):
         raise ScopeRefused
     return tuple(scope for scope in own if scope in asked)
@@ -130,19 +129,24 @@ def scope_text(scopes: Iterable[str]) -> str:
     return " ".join(scopes)
 
 
+def sufficient(role: Role, scopes: Sequence[Scope]) -> Scope:
+    """Of scopes that each would do, the one that a client of the role can get; the first if it can get none."""
+    return next((scope for scope in scopes if scope in BUNDLES[role]), scopes[0])
+
+
 def scopes_of(text: str) -> frozenset[str]:
     """The scopes of a stored token; words that are no scope any more are dropped."""
-    return frozenset(word for word in text.split() if word in _KNOWN)
+    return frozenset(word for word in text.split(" ") if word in _KNOWN)
 
 
-def expanded(words: Iterable[str]) -> list[Scope]:
-    """The scopes that a wish names; `privacy:*` stands for the four privacy scopes.
+def expanded(wished: str) -> list[Scope]:
+    """The scopes that a wish names, one blank between two (RFC 6749, section 3.3): two blanks have a word between them.
 
     Raises:
         ScopeRefused: one is unknown.
     """
     scopes: list[Scope] = []
-    for word in words:
+    for word in wished.split(" "):
         if word == _PRIVACY_ALL:
             scopes += _PRIVACY
         elif word in _KNOWN:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, request
 
-from gateway.auth.forms import limit_form
+from gateway.auth.forms import check_form
 from gateway.auth.people.csrf import check_csrf
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -18,7 +18,7 @@ def page_blueprint(name: str, path: str) -> Blueprint:
         path: where its pages are, such as `/rounds`.
     """
     made = Blueprint(name, __name__, url_prefix=f"/console{path}")
-    made.before_request(limit_form)
+    made.before_request(check_form)
     made.before_request(_insist_on_our_form)
     return made
 

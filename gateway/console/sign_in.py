@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 from flask import Blueprint, Response, g, redirect, request
 
 from audit.events import EventType
-from gateway.auth.forms import limit_form
+from gateway.auth.forms import check_form
 from gateway.auth.origin import address_of
 from gateway.auth.people.attempts import BROWSER_AGE_S, SignInWaits
 from gateway.auth.people.cookies import Cookie, drop_cookie, read_cookie, set_cookie
@@ -25,7 +25,7 @@ from gateway.openapi import Media, operation
 from gateway.services import current_services
 
 console = Blueprint("console", __name__, url_prefix="/console")
-console.before_request(limit_form)
+console.before_request(check_form)
 _PAGE = {200: Media.HTML}
 
 

@@ -60,6 +60,26 @@ def test_a_token_without_the_scope_is_told_which_one_it_lacks(
     assert entry["details"]["reason"] == "INSUFFICIENT_SCOPE"
 
 
+def test_of_several_scopes_that_would_do_the_one_is_told_that_the_client_can_get(
+    http: FlaskClient, token_for: TokenFor
+) -> None:
+    """RFC 6750, 3: what is told is asked for; two scopes would have to be of one role."""
+    told = [
+        http.get("/test/limited", headers=bearer(token_for(role, scope))).headers["WWW-Authenticate"]
+        for role, scope in (
+            ("participant", "model:download"),
+            ("operator", "client:manage"),
+            ("auditor", "audit:read"),
+        )
+    ]
+
+    assert [challenge.rpartition("scope=")[2] for challenge in told] == [
+        '"training:participate"',
+        '"round:manage"',
+        '"training:participate"',
+    ]
+
+
 def test_any_of_a_routes_scopes_suffices(http: FlaskClient, token_for: TokenFor) -> None:
     """API.md: reading rounds needs training:participate or round:manage."""
     answers = [

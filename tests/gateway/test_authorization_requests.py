@@ -63,6 +63,18 @@ def quick_tool(quick_services: Services) -> Tool:
     return add_tool(quick_services)
 
 
+@pytest.mark.parametrize("redirect_uri", [CALLBACK, "https://evil.example/"])
+def test_head_is_answered_as_get_is(quick: FlaskClient, quick_tool: Tool, redirect_uri: str) -> None:
+    """RFC 9110, section 9.3.2: who only looks gets the same answer without its body."""
+    wish = quick_tool.wish(redirect_uri=redirect_uri)
+
+    got, looked = (ask_by("/oauth/authorize", query_string=wish) for ask_by in (quick.get, quick.head))
+
+    assert looked.status_code == got.status_code
+    assert looked.content_type == got.content_type
+    assert looked.data == b""
+
+
 BEFORE_THE_URI_IS_TRUSTED = {
     "no client": {"client_id": None},
     "an unknown client": {"client_id": "8a3f3a64-0000-4000-8000-000000000000"},

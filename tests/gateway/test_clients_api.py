@@ -158,6 +158,7 @@ def test_the_published_typescript_client_registers_unmodified(http: FlaskClient,
     [
         ({"public_key": "AAAA"}, "/public_key"),
         ({"public_key": "!" * 44}, "/public_key"),
+        ({"public_key": b64encode(bytes(32)).decode()}, "/public_key"),
         ({"device_id": 7}, "/device_id"),
         ({"name": ""}, "/name"),
         ({"platform": "x" * 201}, "/platform"),

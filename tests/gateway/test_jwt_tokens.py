@@ -393,6 +393,24 @@ def test_a_stolen_key_is_replaced_at_once(http: FlaskClient, services: Services,
     assert http.get(CLIENTS, headers=bearer(token_of(http, signed))).status_code == 200
 
 
+def test_a_key_that_waited_beside_a_stolen_one_never_signs(
+    http: FlaskClient, services: Services, signed: NewClient
+) -> None:
+    """Who read the key store has read it, too."""
+    token_of(http, signed)  # makes the first key
+    waiting = rotate_signing_key(services, SigningUse.TOKEN, both_for=timedelta())
+
+    done = rotate_signing_key(services, SigningUse.TOKEN, both_for=timedelta(), at_once=True)
+
+    services.state.bump_epoch()
+    names = {key["kid"] for key in http.get("/.well-known/jwks.json").get_json()["keys"]}
+    assert waiting.has_begun is False
+    assert done.new_kid not in (waiting.old_kid, waiting.new_kid)
+    assert waiting.new_kid not in names
+    assert parts_of(token_of(http, signed))[0]["kid"] == done.new_kid
+    assert done.new_kid in names
+
+
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_a_jwt_names_no_issuer_that_a_host_header_made_up(services: Services, config: Config) -> None:
     """Where no setting names the issuer, only the machine itself gets a JWT."""

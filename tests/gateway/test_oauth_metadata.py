@@ -89,3 +89,18 @@ def test_an_issuer_with_a_path_is_found_where_the_standard_says(services: Servic
     assert (server["issuer"], resource["resource"]) == (public, public)
     assert server["token_endpoint"] == f"{public}/oauth/token"
     assert other.get("issuer") is without.get("issuer") is None
+
+
+@pytest.mark.parametrize("path", [SERVER, RESOURCE])
+def test_under_a_name_that_nobody_settled_nothing_is_told(services: Services, path: str) -> None:
+    """RFC 8414, section 2: the issuer is one; it does not follow a Host header, which anybody may choose."""
+    http = create_app(replace(services, config=replace(services.config, public_url=""))).test_client()
+
+    here, there = http.get(path), http.get(path, headers={"Host": "evil.example"})
+    settled = told(services, path, issuer="https://fl.example")
+
+    assert here.status_code == 200
+    assert (there.status_code, there.get_json()["code"]) == (421, "ISSUER_UNSETTLED")
+    assert "evil.example" not in there.text
+    assert "public" not in there.headers.get("Cache-Control", "")
+    assert "https://fl.example" in (settled.get("issuer"), *settled.get("authorization_servers", ()))

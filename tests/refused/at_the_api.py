@@ -122,6 +122,13 @@ CASES = {
         lambda scene: _in_the_url(scene, beside_another=True), "RFC 6750, 2"
     ),
     "two Authorization headers": invalid_request(_twice, "RFC 6750, 3.1"),
+    "two Authorization headers, Basic before Bearer": invalid_request(
+        lambda scene: scene.ask_api_with(f"Basic Y2FuYXJ5OmNhbmFyeS1wYXNzd29yZA==, bearer {scene.token()}"),
+        "RFC 6750, 3.1",
+    ),
+    "another scheme: Digest, with its commas": no_token(
+        lambda scene: scene.ask_api_with('Digest username="canary-of-digest", realm="bearer"')
+    ),
     "a token over plain http from a network": _CLEAR,
     "the same, with X-Forwarded-Proto and -For of its own": Case(
         "RFC 9700, 4.13", 400, None, _said_to_be_forwarded, None, ACCESS_REFUSED, "INSECURE_TRANSPORT"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlencode
 
 from refused.at_the_api import invalid_token
 from refused.browsing import AUTHORIZE, REDIRECT, Pkce, consent, hidden_fields, new_pkce, wish
@@ -52,6 +53,14 @@ def _changed(wished: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
 def to(redirect_uri: str) -> Case:
     """A redirect URI that is nearly the registered one."""
     return shown("RFC 9700, 2.1", redirect_uri=redirect_uri)
+
+
+def _state_not_utf8(scene: Scene) -> Ask:
+    """A byte that is no text: handed back as another text, it would be another state."""
+    good = urlencode(wish(scene.tool().client_id, new_pkce()) | {"state": ""})
+    return Ask(
+        "GET", AUTHORIZE, {"query_string": f"{good}canary%FFcanary", "base_url": ISSUER}, has_session=True
+    )
 
 
 def _of_a_client_without_people(scene: Scene) -> Ask:
@@ -294,6 +303,10 @@ CASES = {
     "a parameter given twice at the question": sent_back(
         "invalid_request", "RFC 6749, 3.1", scope=["round:manage", "client:manage"]
     ),
+    "a state that is not UTF-8": Case(
+        "RFC 6749, appendix B", 400, None, _state_not_utf8, entry=ACCESS_REFUSED, reason="INVALID_REQUEST"
+    ),
+    "a blank for a scope at the question": sent_back("invalid_scope", "RFC 6749, 3.3", scope=" "),
     "the person says no": Case("RFC 6749, 4.1.2.1", 303, "access_denied", _denied, entry=ACCESS_REFUSED),
     "a forged answer of the person": _forged(),
     "an answer sent by another site": Case(
@@ -354,6 +367,9 @@ CASES = {
         400,
         "invalid_scope",
         lambda scene: good_refresh(scene, scope="client:manage audit:read"),
+    ),
+    "a blank for a scope of a refresh": Case(
+        "RFC 6749, 3.3", 400, "invalid_scope", lambda scene: good_refresh(scene, scope=" ")
     ),
     "a refresh token at the API": invalid_token(
         lambda scene: scene.ask_api(refresh_token_of(scene, scene.tool())), "RFC 6749, 1.5"

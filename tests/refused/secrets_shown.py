@@ -78,6 +78,13 @@ def _id(new: NewClient) -> str:
     return new.client_id
 
 
+def _two_headers(scene: Scene) -> Ask:
+    """A good one twice, as servers join two headers of one name."""
+    new = scene.client()
+    good = "Basic " + b64encode(f"{new.client_id}:{new.client_secret}".encode()).decode()
+    return header(f"{good},{good}")(scene)
+
+
 CASES = {
     "no client at all": refused(lambda scene: scene.ask(TOKEN, GRANT)),
     "an unknown client": refused(basic(lambda _: str(uuid4()), lambda new: new.client_secret)),
@@ -104,6 +111,9 @@ CASES = {
     "a suspended client": refused(shut_out(Move.SUSPEND), reason="CLIENT_NOT_ACTIVE"),
     "a revoked client": refused(shut_out(Move.REVOKE), reason="CLIENT_NOT_ACTIVE"),
     "a registration token as a secret": refused(_registered),
+    "two Authorization headers at the token endpoint": Case(
+        "RFC 6749, 5.2", 400, "invalid_request", _two_headers
+    ),
     "a secret in the header and in the form": Case("RFC 6749, 2.3", 400, "invalid_request", _both),
     "one client in the header, another in the form": Case(
         "RFC 6749, 2.3",

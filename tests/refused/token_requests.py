@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlencode
 
 from refused.case import ACCESS_REFUSED, Ask, Case
 from refused.scene import GRANT, TOKEN, Scene
@@ -32,6 +33,18 @@ def _in_the_url(scene: Scene) -> Ask:
     new = scene.client()
     named = {"client_id": new.client_id, "client_secret": new.client_secret}
     return scene.ask(TOKEN, GRANT, query_string=named)
+
+
+def _also_in_the_url(**told: str) -> Callable[[Scene], Ask]:
+    """A good request, and this in its URL."""
+    return sent_as(query_string=told)
+
+
+def _not_utf8(scene: Scene) -> Ask:
+    good = scene.ask_token(scene.client())
+    body = f"{urlencode(GRANT)}&scope=canary%FFcanary"
+    more = {"data": body, "content_type": "application/x-www-form-urlencoded"}
+    return Ask(good.method, good.path, good.sent | more)
 
 
 def _by_get(scene: Scene) -> Ask:
@@ -68,6 +81,11 @@ CASES = {
     ),
     "a parameter given twice": malformed(with_form(scope=["model:download"] * 2), "RFC 6749, 3.2"),
     "the secret in the URL": malformed(_in_the_url, "RFC 6749, 2.3.1"),
+    "the scope in the URL": malformed(_also_in_the_url(scope="model:download"), "RFC 6749, 3.2"),
+    "an access token in the URL of a token request": malformed(
+        _also_in_the_url(access_token="flg_token_canary-in-the-url"), "RFC 9700, 4.3.2"
+    ),
+    "a parameter that is not UTF-8": malformed(_not_utf8, "RFC 6749, appendix B"),
     "a secret over plain http from a network": malformed(
         sent_as(environ_base={"REMOTE_ADDR": "192.0.2.9"}), "RFC 6749, 2.3.1", reason="INSECURE_TRANSPORT"
     ),
@@ -83,4 +101,8 @@ CASES = {
     "a number for a scope": scope("7"),
     "a scope with a NUL": scope("model:download\x00"),
     "a scope beyond ASCII": scope("model:downloäd"),
+    "a blank for a scope": scope(" "),
+    "two blanks between two scopes": scope("training:participate  model:download"),
+    "a no-break space between two scopes": scope("training:participate\u00a0model:download"),
+    "a tab between two scopes": scope("training:participate\tmodel:download"),
 }

@@ -175,7 +175,7 @@ def _find(services: Services, text: str) -> StoredRefreshToken | None:
 def _narrowed(scope: str, wished: str | None) -> str:
     """The scope may shrink, never grow; the next refresh token keeps all of it (RFC 6749, section 6)."""
     try:
-        asked = frozenset(expanded((wished or "").split()))
+        asked = frozenset(expanded(wished) if wished else ())
     except ScopeRefused as error:
         raise InvalidScopeError("A scope is unknown") from error
     if not asked <= frozenset(scope.split()):

@@ -50,7 +50,7 @@ def presented() -> Shown | None:
     """What the request shows; None if it does not even name a client.
 
     Raises:
-        InvalidRequestError: two proofs, or half of one.
+        InvalidRequestError: two proofs, two headers, or half of a proof.
         ClientRefused: an Authorization header that cannot be read, or an assertion of another type.
     """
     header, form = request.headers.get("Authorization", ""), request.form
@@ -83,6 +83,8 @@ def _basic(header: str, named: str) -> ShownSecret:
     scheme, _, encoded = header.partition(" ")
     if scheme.lower() != "basic":
         raise ClientRefused("A client proves itself by Basic authentication, or in the form")
+    if "," in encoded:  # which base64 never has: servers join several headers so
+        raise InvalidRequestError("Send one Authorization header")
     try:
         joined = base64.b64decode(encoded.strip(), validate=True).decode()
         client_id, colon, secret = (unquote_plus(part, errors="strict") for part in joined.partition(":"))

@@ -34,6 +34,9 @@ from gateway.storage.master_key import MasterKeys
 
 MASTER = "master"
 JWKS_FRESH = timedelta(minutes=10)  # twice the time for which an answer of `jwks.json` may be kept
+_ANOTHER = (
+    "another command rotates this key at this moment: see `fl-gateway keys list`, and give this one again"
+)
 _TAKE_UP = timedelta(minutes=1)  # within which every process signs with the new key
 
 
@@ -62,7 +65,7 @@ def rotate_signing_key(
             ends. One that was announced already gives way: who read the old one may have read it, too.
 
     Raises:
-        ConfigError: there is no key yet, or `FLG_LOG_KEY` names the one that signs now.
+        ConfigError: there is no key yet, `FLG_LOG_KEY` names the one that signs now, or another command rotates it.
         KmsAway: a key is in KMS, which does not answer.
     """
     old, next_one = services.keystore.signing.newest(use), services.keystore.signing.waiting(use)
@@ -72,9 +75,9 @@ def rotate_signing_key(
         )
     is_stolen = at_once and use is SigningUse.TOKEN
     if next_one is None or is_stolen or not _is_announced(services, next_one):
-        next_one = _announce(services, use, old, next_one, both_for)
-    if is_stolen:
-        services.keystore.signing.begin(next_one, before_until=services.clock())
+        next_one = _announce(services, use, old, next_one, both_for, is_stolen=is_stolen)
+    if is_stolen and not services.keystore.signing.begin(next_one, before_until=services.clock()):
+        raise ConfigError(_ANOTHER)
     begin_announced(services)
     rows = services.keystore.signing.rows(use)
     retires_at = next(row.retires_at for row in rows if row.kid == old.kid)
@@ -160,6 +163,8 @@ def _announce(
     old: SigningKeyRow,
     waiting: SigningKeyRow | None,
     both_for: timedelta,
+    *,
+    is_stolen: bool,
 ) -> SigningKeyRow:
     """Commit the next key and stage its entry; the one that waits, if there is one, gives way."""
     signing = services.keystore.signing
@@ -175,6 +180,8 @@ def _announce(
         "old_kid": old.kid,
         "new_kid": sha256(public).hexdigest()[:16],
     }
+    if is_stolen:
+        told |= {"reason": "stolen"}
     both_until = None
     if use is SigningUse.LOG:
         both_until = (services.clock() + both_for).replace(microsecond=0)
@@ -194,9 +201,7 @@ def _announce(
             instead_of=waiting,
         )
     except IntegrityError:
-        raise ConfigError(
-            "another command rotates this key at this moment: see `fl-gateway keys list`"
-        ) from None
+        raise ConfigError(_ANOTHER) from None
     services.crash("keys.prepared")
     _write(services, entry)
     services.crash("keys.announced")

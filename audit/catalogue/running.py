@@ -73,7 +73,7 @@ RUNNING: Mapping[EventType, Event] = {
         "A signing key or the master key was replaced; the log's new key is announced here.",
         Severity.MEDIUM,
         _RENEW,
-        "use phase? old_kid? new_kid? old_vkey? new_vkey? both_until?:time statement? rewrapped?:integer",
+        "use phase? old_kid? new_kid? old_vkey? new_vkey? both_until?:time statement? rewrapped?:integer reason?",
     ),
     EventType.LOG_SUCCEEDED: _house(
         "This log goes on from another one, which ended at this tree.",

@@ -164,22 +164,26 @@ class SigningKeys:
         self._state.bump_epoch()
         return self.rows(use)[0]
 
-    def begin(self, row: SigningKeyRow, *, before_until: datetime | None = None) -> None:
+    def begin(self, row: SigningKeyRow, *, before_until: datetime | None = None) -> bool:
         """Let a prepared key sign, from the next signature on, in every process; again is nothing.
 
         Args:
             row: the key.
-            before_until: until when the key before it is in force too; None: as it was said when this one was prepared.
+            before_until: until when the keys before it are in force too, at the longest; None: as it was said when this
+                one was prepared.
+
+        Returns:
+            Whether it began now: it had not begun, and none was prepared in its place.
         """
         begun = update(signing_keys).where(_TABLE.kid == row.kid, _TABLE.awaits == row.awaits)
-        before = update(signing_keys).where(
-            _TABLE.use == row.use.value, _TABLE.generation == row.generation - 1
-        )
+        before = update(signing_keys).where(_TABLE.use == row.use.value, _TABLE.generation < row.generation)
         with self._engine.begin() as conn:
             is_now = conn.execute(begun.values(awaits=None)).rowcount > 0
             if is_now and before_until is not None:
-                conn.execute(before.values(retires_at=before_until))
+                still = _TABLE.retires_at.is_(None) | (_TABLE.retires_at > before_until)
+                conn.execute(before.where(still).values(retires_at=before_until))
         self._state.bump_epoch()
+        return is_now
 
     def _values(
         self, use: SigningUse, generation: int, private: Ed25519PrivateKey | None, public: bytes, held_at: str

@@ -6,7 +6,6 @@ RFC 6750 on Authlib's frame (`ResourceProtector`), with a judge of our own and t
 from __future__ import annotations
 
 import hmac
-import re
 from collections.abc import Callable, Sequence
 from io import BytesIO
 from typing import Any
@@ -15,6 +14,7 @@ from authlib.integrations.flask_oauth2 import ResourceProtector
 from authlib.oauth2.rfc6750 import BearerTokenValidator
 from flask import Flask, g, request
 
+from gateway.auth.credentials import are_several
 from gateway.auth.issuers import IssuerAway, outside_issuers
 from gateway.auth.origin import proven
 from gateway.auth.peer import presented_certificate
@@ -29,7 +29,6 @@ from gateway.errors import BadRequest, InsufficientScope, Unauthorized
 from gateway.services import Services, current_services
 
 _TOLD_ONCE = "Send one token, in one Authorization header, and none in the URL or in a form"
-_BEARER_BEHIND = re.compile(r",\s*bearer\s", re.IGNORECASE)
 _FORM = "application/x-www-form-urlencoded"
 _LONGEST_FORM_BYTES = 16_384
 
@@ -97,10 +96,9 @@ class Door(ResourceProtector):  # type: ignore[misc]
         """
         header = request.headers.get("Authorization", "")
         scheme, _, text = header.partition(" ")
-        is_bearer = scheme.lower() == BearerTokenValidator.TOKEN_TYPE
-        if "," in header and (is_bearer or _BEARER_BEHIND.search(header)):  # servers join several headers so
+        if are_several(header):
             raise MalformedAuthorization(_TOLD_ONCE)
-        if not is_bearer:
+        if scheme.lower() != BearerTokenValidator.TOKEN_TYPE:
             raise Unauthorized("Send a token in the header: Authorization: Bearer TOKEN")
         if _is_in_query():
             raise MalformedAuthorization(_TOLD_ONCE)

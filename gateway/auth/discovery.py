@@ -63,6 +63,18 @@ def settled_issuer(config: Config) -> str:
     return settled
 
 
+def _settled_base(config: Config) -> str:
+    """The URL that endpoints are told under: clients send secrets there, so that it follows no Host of a stranger's.
+
+    Raises:
+        IssuerUnsettled: `FLG_PUBLIC_URL` is not set, and the request's host is neither the issuer's nor this machine.
+    """
+    base, issuer_host = base_url(config), urlsplit(config.issuer).netloc
+    if not (config.public_url or _is_here(base) or urlsplit(base).netloc == issuer_host):
+        raise IssuerUnsettled
+    return base
+
+
 def is_own_issuer(config: Config, issuer: str) -> bool:
     """Whether own JWTs may name this issuer; where none is settled, each name of this very machine counts."""
     settled = fixed_issuer(config)
@@ -75,7 +87,7 @@ def authorization_server(config: Config) -> dict[str, Any]:
     Raises:
         IssuerUnsettled: nobody has said who issues the tokens, and the request came by a name that anybody may choose.
     """
-    base = base_url(config)
+    base = _settled_base(config)
     return {
         "issuer": settled_issuer(config),
         "authorization_endpoint": f"{base}/oauth/authorize",
@@ -105,7 +117,7 @@ def protected_resource(config: Config) -> dict[str, Any]:
     """
     from gateway.auth.issuers import outside_issuers  # it needs the tokens, which need this module
 
-    base = base_url(config)
+    base = _settled_base(config)
     return {
         "resource": base,
         "resource_name": "fl-gateway",

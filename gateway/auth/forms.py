@@ -18,6 +18,7 @@ _FORM = "application/x-www-form-urlencoded"
 _IN_THE_FORM_ALONE = frozenset(
     {
         "access_token",
+        "assertion",
         "client_assertion",
         "client_assertion_type",
         "client_id",
@@ -25,6 +26,7 @@ _IN_THE_FORM_ALONE = frozenset(
         "code",
         "code_verifier",
         "grant_type",
+        "password",
         "redirect_uri",
         "refresh_token",
         "scope",
@@ -43,24 +45,36 @@ class NotText(BadRequest):
         super().__init__("Encode each parameter as UTF-8 before it is percent-encoded (RFC 6749, appendix B)")
 
 
+class NotAForm(BadRequest):
+    """A form in parts: none of ours is one, and each part would have an encoding of its own."""
+
+    code, title = "INVALID_REQUEST", "The form cannot be read"
+
+    def __init__(self) -> None:
+        super().__init__(f"Send the parameters as {_FORM}")
+
+
 def check_form() -> None:
-    """Read no form that is longer than one of ours can be, and none, nor a query, that is not text.
+    """Read no form that is longer than one of ours can be or comes in parts, and none, nor a query, that is not text.
 
     Raises:
         PayloadTooLarge: it is too long.
+        NotAForm: it comes in parts.
         NotText: a parameter is not UTF-8.
     """
     request.max_content_length = LONGEST_FORM_BYTES
     announced = request.content_length or 0
     if announced > LONGEST_FORM_BYTES or _is_chunked_and_long():
         raise PayloadTooLarge(f"A form may have {LONGEST_FORM_BYTES} bytes")
+    if request.mimetype == "multipart/form-data":
+        raise NotAForm
     if not _is_text(request.query_string) or (request.mimetype == _FORM and not _is_text(request.get_data())):
         raise NotText
 
 
 def _is_text(encoded: bytes) -> bool:
     try:
-        unquote_to_bytes(encoded).decode()
+        unquote_to_bytes(encoded.decode()).decode()  # half a letter raw and half of it escaped is none
     except UnicodeDecodeError:
         return False
     return True

@@ -33,6 +33,7 @@ from gateway.auth.scopes import BUNDLES, Role
 from gateway.auth.tokens import find, hash_of_jwt, purge_expired
 from gateway.auth.tokens.signed import LEEWAY_S, MOST_KEPT
 from gateway.config import Config
+from gateway.errors import ConfigError
 from gateway.key_rotation import JWKS_FRESH, begin_announced, rotate_signing_key
 from gateway.parts.sequencing import sequencer_of
 from gateway.services import Services
@@ -72,6 +73,10 @@ def token_of(http: FlaskClient, client: NewClient) -> str:
 def parts_of(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
     header, claims, _ = token.split(".")
     return _decoded(header), _decoded(claims)
+
+
+def _no_crash(_place: str) -> None:
+    """Goes on."""
 
 
 def _decoded(part: str) -> dict[str, Any]:
@@ -393,8 +398,44 @@ def test_a_stolen_key_is_replaced_at_once(http: FlaskClient, services: Services,
     assert http.get(CLIENTS, headers=bearer(token_of(http, signed))).status_code == 200
 
 
-def test_a_key_that_waited_beside_a_stolen_one_never_signs(
+def test_with_a_stolen_key_the_one_before_it_ends_too(
+    http: FlaskClient, services: Services, signed: NewClient, clock: Any
+) -> None:
+    """For a while after a rotation two keys are in force, in one store."""
+    oldest = token_of(http, signed)
+    rotate_signing_key(services, SigningUse.TOKEN, both_for=timedelta())
+    clock.advance(JWKS_FRESH)
+    begin_announced(services)
+    clock.advance(timedelta(seconds=30))
+    newer = token_of(http, signed)
+    assert {http.get(CLIENTS, headers=bearer(token)).status_code for token in (oldest, newer)} == {200}
+
+    rotate_signing_key(services, SigningUse.TOKEN, both_for=timedelta(), at_once=True)
+
+    assert {http.get(CLIENTS, headers=bearer(token)).status_code for token in (oldest, newer)} == {401}
+
+
+def test_two_commands_of_one_moment_leave_no_stolen_key_in_force_unsaid(
     http: FlaskClient, services: Services, signed: NewClient
+) -> None:
+    """Whose key gave way to the other's says so, and the next one ends the stolen key."""
+    token = token_of(http, signed)
+
+    def other(place: str) -> None:
+        if place == "keys.prepared":
+            rotate_signing_key(replace(services, crash=_no_crash), SigningUse.TOKEN, both_for=timedelta())
+
+    with pytest.raises(ConfigError, match="give this one again"):
+        rotate_signing_key(
+            replace(services, crash=other), SigningUse.TOKEN, both_for=timedelta(), at_once=True
+        )
+    rotate_signing_key(services, SigningUse.TOKEN, both_for=timedelta(), at_once=True)
+
+    assert http.get(CLIENTS, headers=bearer(token)).status_code == 401
+
+
+def test_a_key_that_waited_beside_a_stolen_one_never_signs(
+    http: FlaskClient, services: Services, signed: NewClient, entries: Callable[..., list[Any]]
 ) -> None:
     """Who read the key store has read it, too."""
     token_of(http, signed)  # makes the first key
@@ -407,6 +448,7 @@ def test_a_key_that_waited_beside_a_stolen_one_never_signs(
     assert waiting.has_begun is False
     assert done.new_kid not in (waiting.old_kid, waiting.new_kid)
     assert waiting.new_kid not in names
+    assert [entry["details"].get("reason") for entry in entries("keys.rotated")] == [None, "stolen"]
     assert parts_of(token_of(http, signed))[0]["kid"] == done.new_kid
     assert done.new_kid in names
 

@@ -92,15 +92,22 @@ def test_an_issuer_with_a_path_is_found_where_the_standard_says(services: Servic
 
 
 @pytest.mark.parametrize("path", [SERVER, RESOURCE])
-def test_under_a_name_that_nobody_settled_nothing_is_told(services: Services, path: str) -> None:
-    """RFC 8414, section 2: the issuer is one; it does not follow a Host header, which anybody may choose."""
-    http = create_app(replace(services, config=replace(services.config, public_url=""))).test_client()
+@pytest.mark.parametrize("issuer", ["", "https://fl.example/tokens"])
+def test_under_a_name_that_nobody_settled_nothing_is_told(services: Services, path: str, issuer: str) -> None:
+    """RFC 8414, section 2: a client sends its secret where this says; that follows no Host header of a stranger's."""
+    config = replace(services.config, public_url="", issuer=issuer)
+    http = create_app(replace(services, config=config)).test_client()
 
-    here, there = http.get(path), http.get(path, headers={"Host": "evil.example"})
-    settled = told(services, path, issuer="https://fl.example")
+    def asked(host: str) -> Any:
+        return http.get(path, headers={"Host": host})
 
-    assert here.status_code == 200
-    assert (there.status_code, there.get_json()["code"]) == (421, "ISSUER_UNSETTLED")
-    assert "evil.example" not in there.text
-    assert "public" not in there.headers.get("Cache-Control", "")
-    assert "https://fl.example" in (settled.get("issuer"), *settled.get("authorization_servers", ()))
+    stranger, named = asked("evil.example"), asked("fl.example")
+    for told in (stranger, *([] if issuer else [named])):
+        assert (told.status_code, told.get_json()["code"]) == (421, "ISSUER_UNSETTLED")
+        assert told.headers["Cache-Control"] == "no-store"
+        assert "evil.example" not in told.text
+    assert asked("localhost:8080").status_code == 200
+    if issuer:
+        metadata = named.get_json()
+        assert issuer in (metadata.get("issuer"), *metadata.get("authorization_servers", ()))
+        assert metadata["jwks_uri"] == "http://fl.example/.well-known/jwks.json"

@@ -42,6 +42,7 @@ def status_of(gateway: Gateway, head: bytes) -> int:
         ([f"Authorization Bearer {_SECRET}"], 400),
         ([f"Authorization: Bearer {_SECRET}\r\n folded"], 400),
         ([f"{_SECRET}\x7f: 1"], 400),
+        ([f"Authorization: Bearer {_SECRET}\x00"], 400),
     ],
 )
 def test_a_malformed_request_leaves_nothing_of_it_in_the_log(

@@ -85,6 +85,12 @@ def _two_headers(scene: Scene) -> Ask:
     return header(f"{good},{good}")(scene)
 
 
+def _mixed(scene: Scene) -> Ask:
+    new = scene.client()
+    good = "Basic " + b64encode(f"{new.client_id}:{new.client_secret}".encode()).decode()
+    return header(f"Bearer flg_token_canary-before, {good}")(scene)
+
+
 CASES = {
     "no client at all": refused(lambda scene: scene.ask(TOKEN, GRANT)),
     "an unknown client": refused(basic(lambda _: str(uuid4()), lambda new: new.client_secret)),
@@ -114,6 +120,7 @@ CASES = {
     "two Authorization headers at the token endpoint": Case(
         "RFC 6749, 5.2", 400, "invalid_request", _two_headers
     ),
+    "two Authorization headers, Bearer before Basic": Case("RFC 6749, 5.2", 400, "invalid_request", _mixed),
     "a secret in the header and in the form": Case("RFC 6749, 2.3", 400, "invalid_request", _both),
     "one client in the header, another in the form": Case(
         "RFC 6749, 2.3",

@@ -40,11 +40,10 @@ def _also_in_the_url(**told: str) -> Callable[[Scene], Ask]:
     return sent_as(query_string=told)
 
 
-def _not_utf8(scene: Scene) -> Ask:
-    good = scene.ask_token(scene.client())
-    body = f"{urlencode(GRANT)}&scope=canary%FFcanary"
-    more = {"data": body, "content_type": "application/x-www-form-urlencoded"}
-    return Ask(good.method, good.path, good.sent | more)
+def _written(end: bytes) -> Callable[[Scene], Ask]:
+    """A good form, and these very bytes behind it."""
+    body = urlencode(GRANT).encode() + end
+    return sent_as(data=body, content_type="application/x-www-form-urlencoded")
 
 
 def _by_get(scene: Scene) -> Ask:
@@ -85,7 +84,13 @@ CASES = {
     "an access token in the URL of a token request": malformed(
         _also_in_the_url(access_token="flg_token_canary-in-the-url"), "RFC 9700, 4.3.2"
     ),
-    "a parameter that is not UTF-8": malformed(_not_utf8, "RFC 6749, appendix B"),
+    "a parameter that is not UTF-8": malformed(_written(b"&scope=canary%FFcanary"), "RFC 6749, appendix B"),
+    "half a letter raw, half of it escaped": malformed(
+        _written(b"&scope=canary\xc3%A9"), "RFC 6749, appendix B"
+    ),
+    "a password in the URL of a token request": malformed(
+        _also_in_the_url(password="canary-of-a-password"), "RFC 6749, 2.3.1"
+    ),
     "a secret over plain http from a network": malformed(
         sent_as(environ_base={"REMOTE_ADDR": "192.0.2.9"}), "RFC 6749, 2.3.1", reason="INSECURE_TRANSPORT"
     ),

@@ -10,6 +10,7 @@ from authlib.oauth2.rfc6749.errors import InvalidRequestError
 from flask import request
 
 from gateway.auth.client_certificate import ClientCertificate
+from gateway.auth.credentials import are_several
 from gateway.auth.methods import BASIC, POST
 from gateway.auth.peer import presented_certificate
 from gateway.auth.proof.refused import ClientRefused
@@ -80,11 +81,11 @@ def _assertion(client_id: str) -> ShownAssertion:
 
 def _basic(header: str, named: str) -> ShownSecret:
     """The two parts of a Basic header, each encoded as in a form before they were joined (RFC 6749, section 2.3.1)."""
+    if are_several(header):
+        raise InvalidRequestError("Send one Authorization header")
     scheme, _, encoded = header.partition(" ")
     if scheme.lower() != "basic":
         raise ClientRefused("A client proves itself by Basic authentication, or in the form")
-    if "," in encoded:  # which base64 never has: servers join several headers so
-        raise InvalidRequestError("Send one Authorization header")
     try:
         joined = base64.b64decode(encoded.strip(), validate=True).decode()
         client_id, colon, secret = (unquote_plus(part, errors="strict") for part in joined.partition(":"))

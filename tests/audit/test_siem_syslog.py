@@ -41,8 +41,9 @@ def engine(sqlite_url: str) -> Iterator[Engine]:
 
 def await_lines(rsyslog: Rsyslog, count: int) -> list[tuple[str, ...]]:
     """The lines that rsyslog wrote, taken apart, once there are so many."""
-    deadline = time.monotonic() + 10
-    while len(rsyslog.lines()) < count and time.monotonic() < deadline:
+    deadline = time.monotonic() + 60
+    while (came := len(rsyslog.lines())) < count:
+        assert time.monotonic() < deadline, f"rsyslog wrote {came} lines, not {count}"
         time.sleep(0.05)
     matches = [LINE.fullmatch(line) for line in rsyslog.lines()]
     return [match.groups() for match in matches if match]
@@ -93,11 +94,14 @@ def test_an_outage_loses_nothing_and_keeps_the_order(
     running.start()
     time.sleep(0.5)  # some attempts fail
 
-    with running_rsyslog(tmp_path / "rsyslog", port) as rsyslog:
-        lines = await_lines(rsyslog, 1000)
-    stop.set()
-    running.join(5)
+    try:
+        with running_rsyslog(tmp_path / "rsyslog", port) as rsyslog:
+            lines = await_lines(rsyslog, 1000)
+    finally:
+        stop.set()
+        running.join(60)
 
+    assert not running.is_alive()
     assert [int(seq) for _, _, seq, _, _ in lines] == list(range(1000))
 
 

@@ -154,8 +154,8 @@ def hang(connection: ssl.SSLSocket) -> None:
     """Reads all of it and never ends."""
     while connection.recv(65_536):
         pass
-    connection.recv(1)
-    threading.Event().wait(1.2)
+    while socket.socket.recv(connection, 1):  # below TLS: until the other side has given up and gone
+        pass
 
 
 def read_slowly(connection: ssl.SSLSocket) -> None:

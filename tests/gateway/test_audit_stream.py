@@ -33,6 +33,7 @@ from gateway.api.stream import EXTENSION, Streams
 from gateway.auth.clients import Move, NewClient, move_client
 from gateway.parts.sequencing import sequencer_of
 from gateway.services import Services
+from gateway.storage.bell import Channel
 from gateway.tables import clients
 
 URL = "/api/v1/audit/stream"
@@ -248,7 +249,7 @@ def whole(federation: Federation, headers: Headers, query: str = "") -> str:
 @ON_SQLITE
 def test_a_stream_beats_and_ends_by_itself(federation: Federation, app: Flask) -> None:
     """Comments show that it lives; after its time it ends, and its place is free."""
-    auditor, rules = federation.staff("auditor"), hurry(app)
+    auditor, rules = federation.staff("auditor"), hurry(app, longest_s=3.0)
     federation.sequence()
 
     said = whole(federation, auditor)
@@ -291,21 +292,23 @@ def sequencer_with(services: Services, crash: CrashPoint) -> Sequencer:
     return sequencer_of(replace(services, crash=crash))
 
 
-def test_a_waiting_stream_holds_no_connection(federation: Federation, app: Flask) -> None:
+def test_a_waiting_stream_holds_no_connection(
+    federation: Federation, app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Silent readers must not empty the connection pool."""
-    auditor = federation.staff("auditor")
-    rules = hurry(app, longest_s=1.2)
-    reading = threading.Thread(target=whole, args=(federation, auditor))
-    reading.start()
-    await_taken(rules.places)
+    auditor, rules, bell = federation.staff("auditor"), hurry(app, longest_s=60.0), federation.services.bell
+    pool, wait, held = federation.services.engine.pool, bell.wait, list[int]()
 
-    seen = []
-    for _ in range(20):
-        seen.append(federation.services.engine.pool.checkedout())  # type: ignore[attr-defined]
-        time.sleep(0.03)
-    reading.join()
+    def tell(channel: Channel, timeout_s: float) -> bool:
+        held.append(pool.checkedout())  # type: ignore[attr-defined]
+        if len(held) == 10:
+            rules.is_ending.set()
+        return wait(channel, timeout_s)
 
-    assert seen.count(0) > 14  # a look takes a moment now and then
+    monkeypatch.setattr(bell, "wait", tell)
+    whole(federation, auditor)
+
+    assert held == [0] * 10
 
 
 def write_as_gunicorn(answer: TestResponse, connection: socket.socket) -> None:

@@ -20,7 +20,7 @@ from gateway.storage.bell import Bell, Channel, LocalBell, open_bell
 from gateway.storage.database import open_engine
 from gateway.storage.ringing import ring_after_commits
 
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 _notes = Table("notes", MetaData(), Column("id", Integer, primary_key=True))
 RINGS_ELSEWHERE = """
 import sys
@@ -54,8 +54,8 @@ def heard_within(bell: Bell, channel: Channel, patience_s: float = PATIENCE_S) -
 
 def settle(bell: Bell) -> None:
     """Wait until the listener, which rings everything once it is connected, has done so."""
-    while heard_within(bell, Channel.LOG, 0.5) is not None:
-        pass
+    if not isinstance(bell, LocalBell):
+        assert heard_within(bell, Channel.PENDING) is not None  # nobody else rings this one here
     for channel in Channel:
         bell.wait(channel, 0)
 
@@ -151,10 +151,10 @@ def test_rings_at_once_go_out_as_few_notifications(postgresql_url: str) -> None:
             bell.ring(Channel.LOG)
         took_s = time.monotonic() - began
         bell.close()
-        told = list(listening.notifies(timeout=0.5))
+        told = list(listening.notifies(timeout=PATIENCE_S, stop_after=1))
+        told += listening.notifies(timeout=0.5)
         listening.autocommit = False
 
-        assert took_s < 1
         assert 1 <= len(told) <= 2 + took_s / 0.01
 
 

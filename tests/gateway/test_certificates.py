@@ -112,8 +112,8 @@ def house(served: House) -> House:
     return replace(served, entries=[])
 
 
-def served_serial(port: int, *, other_than: str = "", within_s: float = 10) -> str:
-    """The serial number (hex) that the running nginx shows to a new TLS client."""
+def served_serial(port: int, *, other_than: str = "", within_s: float = 30) -> str:
+    """The serial number (hex) that the running nginx shows to a new TLS client, once it is another."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     deadline, serial = time.monotonic() + within_s, ""
@@ -129,7 +129,7 @@ def served_serial(port: int, *, other_than: str = "", within_s: float = 10) -> s
         if serial and serial != other_than:
             return serial
         time.sleep(0.05)
-    return serial
+    raise AssertionError(f"nginx showed {serial or 'no certificate'}, and nothing else in time")
 
 
 def processes_with(text: str) -> list[Path]:

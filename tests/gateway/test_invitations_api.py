@@ -189,19 +189,19 @@ def test_a_round_for_all_rings_the_bell_of_invitations(federation: Federation) -
     assert bell.wait(Channel.INVITATIONS, 0.0)
 
 
-def test_a_waiting_poll_holds_no_connection(federation: Federation) -> None:
+def test_a_waiting_poll_holds_no_connection(federation: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
     """A thousand silent clients must not empty the connection pool."""
-    silo = federation.register()
+    silo, bell, pool = federation.register(), federation.services.bell, federation.services.engine.pool
+    wait, held = bell.wait, list[int]()
 
-    with polling(federation, silo, wait_s=3) as answers:
-        await_waiting(federation)
-        seen = []
-        for _ in range(20):
-            seen.append(federation.services.engine.pool.checkedout())  # type: ignore[attr-defined]
-            time.sleep(0.05)
-        answers()
+    def tell(channel: Channel, timeout_s: float) -> bool:
+        held.append(pool.checkedout())  # type: ignore[attr-defined]
+        return wait(channel, timeout_s)
 
-    assert seen.count(0) > 10  # a look takes a moment now and then
+    monkeypatch.setattr(bell, "wait", tell)
+    asked(federation, silo, "?wait=2")
+
+    assert set(held) == {0}
 
 
 def test_polls_beyond_their_places_are_told_to_come_again(services: Services) -> None:

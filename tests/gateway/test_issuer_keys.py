@@ -7,9 +7,10 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -49,13 +50,15 @@ def clock() -> Seconds:
 
 
 @pytest.fixture
-def provider(issuer: OutsideIssuer, clock: Seconds) -> Provider:
-    return Provider(issuer.name, timeout_s=1.0, clock=clock)
+def provider(issuer: OutsideIssuer, clock: Seconds, monkeypatch: pytest.MonkeyPatch) -> Provider:
+    """It waits long for an answer, since a late one is another case, and a busy machine makes it late."""
+    monkeypatch.setattr("gateway.auth.issuers.keys.PATIENCE_S", 20.0)
+    return Provider(issuer.name, timeout_s=20.0, clock=clock)
 
 
 def eventually(fact: Callable[[], bool]) -> bool:
-    """Whether it becomes so within two seconds."""
-    deadline = time.monotonic() + 2
+    """Whether it becomes so within twenty seconds."""
+    deadline = time.monotonic() + 20
     while not fact() and time.monotonic() < deadline:
         time.sleep(0.005)
     return fact()
@@ -184,16 +187,16 @@ def test_keys_are_refreshed_by_age_while_nobody_waits(
     """The issuer's max-age counts within bounds (RFC 9111); the request that finds them old uses them."""
     issuer.jwks_headers = {"Cache-Control": header} if header else {}
     assert provider.key("one")
-    issuer.delay_s = 0.2
 
     clock.now += age_s - 1
     assert provider.key("one")
     assert issuer.asked["/jwks"] == 1
     clock.now += 1
     began = time.monotonic()
-    assert provider.key("one")
+    with issuer.lock:  # it answers nobody
+        assert provider.key("one")
 
-    assert time.monotonic() - began < 0.15
+    assert time.monotonic() - began < 5
     assert eventually(lambda: issuer.asked["/jwks"] == 2)
 
 
@@ -325,29 +328,32 @@ def test_a_jwt_that_names_no_key_goes_with_the_only_one(
 # An issuer in trouble
 
 
-def test_an_issuer_that_hangs_holds_up_few_and_not_for_long(
+def test_an_issuer_that_hangs_holds_up_few(issuer: OutsideIssuer, provider: Provider) -> None:
+    """Beyond eight waiting threads nobody waits."""
+    many = MOST_WAITING * 3
+
+    with ThreadPoolExecutor(many) as pool:
+        with issuer.lock:  # it answers nobody
+            asking = [pool.submit(provider.key, "one") for _ in range(many)]
+            at_once = list(islice(as_completed(asking, timeout=10), many - MOST_WAITING))
+        failures = [one.exception() for one in asking]
+
+    assert all(isinstance(one.exception(), IssuerAway) for one in at_once)
+    assert failures.count(None) == MOST_WAITING
+    assert issuer.asked[OPENID] == 1
+
+
+def test_an_issuer_that_hangs_holds_up_nobody_for_long(
     issuer: OutsideIssuer, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Beyond eight waiting threads nobody waits; whose key is known does not wait at all."""
+    """A request is given up before the exchange is."""
     monkeypatch.setattr("gateway.auth.issuers.keys.PATIENCE_S", 0.3)
-    issuer.delay_s = 0.8
-    waited: list[float] = []
+    began = time.monotonic()
 
-    def ask() -> None:
-        began = time.monotonic()
-        with pytest.raises(IssuerAway):
-            provider.key("one")
-        waited.append(time.monotonic() - began)
+    with issuer.lock, pytest.raises(IssuerAway):
+        provider.key("one")
 
-    threads = [threading.Thread(target=ask) for _ in range(MOST_WAITING * 3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-    assert sum(seconds > 0.25 for seconds in waited) <= MOST_WAITING
-    assert max(waited) < 0.8
-    assert issuer.asked[OPENID] == 1
+    assert time.monotonic() - began < 10
 
 
 def _redirect(issuer: OutsideIssuer) -> None:
@@ -367,7 +373,7 @@ def _twice(issuer: OutsideIssuer) -> None:
 
 
 def _trickle(issuer: OutsideIssuer) -> None:
-    issuer.trickle_s = 0.02
+    issuer.trickle_s = 0.05  # more than ten seconds for all of it
 
 
 @pytest.mark.parametrize(
@@ -397,7 +403,7 @@ def test_an_answer_in_trouble_ends_in_time_and_is_no_answer(
     with closing(Line(timeout_s=timeout_s)) as line, pytest.raises(ExchangeFailed, match=why):
         fetch_published(line, issuer.name, f"{issuer.url}/jwks", ("ES256",))
 
-    assert time.monotonic() - began < timeout_s + 0.7
+    assert time.monotonic() - began < timeout_s + 4
     assert not issuer.asked["/elsewhere"]
 
 
@@ -410,7 +416,7 @@ def test_headers_that_trickle_end_in_time() -> None:
             peer.sendall(b"HTTP/1.1 200 OK\r\nX: ")
             for _ in range(100):
                 peer.sendall(b"x")
-                time.sleep(0.03)
+                time.sleep(0.1)
 
     with socket.create_server(("127.0.0.1", 0)) as server, closing(Line(timeout_s=0.3)) as line:
         thread = threading.Thread(target=trickle, args=(server,))
@@ -420,7 +426,7 @@ def test_headers_that_trickle_end_in_time() -> None:
         with pytest.raises(ExchangeFailed, match="in time"):
             line.get(f"http://127.0.0.1:{server.getsockname()[1]}/jwks")
 
-        assert time.monotonic() - began < 1.5
+        assert time.monotonic() - began < 5
         thread.join()
 
 

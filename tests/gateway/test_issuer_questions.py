@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from uuid import uuid4
 
@@ -57,7 +58,12 @@ def secret(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def introspector(issuer: OutsideIssuer, secret: Path, clock: Seconds) -> Iterator[Introspector]:
+def introspector(
+    issuer: OutsideIssuer, secret: Path, clock: Seconds, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Introspector]:
+    """It waits long for an answer, since a late one is another case, and a busy machine makes it late."""
+    monkeypatch.setattr("gateway.auth.issuers.introspection.PATIENCE_S", 20.0)
+    monkeypatch.setattr("gateway.auth.issuers.introspection.TIMEOUT_S", 20.0)
     asking = Introspecting(endpoint=f"{issuer.url}{ASKED}", client_id=USER, client_secret_file=str(secret))
     made = Introspector(asking, clock=clock)
     yield made
@@ -115,18 +121,16 @@ def test_few_questions_are_asked_at_a_time(issuer: OutsideIssuer, introspector: 
 
 def test_few_wait_for_a_line(issuer: OutsideIssuer, introspector: Introspector) -> None:
     """Threads serve everybody: while an issuer is slow, most are told at once to come again."""
-    issuer.delay_s = 0.4
-    waited: list[float] = []
+    many = 2 * (LINES + MOST_WAITING)
 
-    def ask(number: int) -> None:
-        began = time.monotonic()
-        if outcome(introspector, str(number)) == "away":
-            waited.append(time.monotonic() - began)
+    with ThreadPoolExecutor(many) as pool:
+        with issuer.lock:  # it answers nobody
+            asking = [pool.submit(outcome, introspector, str(number)) for number in range(many)]
+            at_once = list(islice(as_completed(asking, timeout=10), many - LINES - MOST_WAITING))
+        outcomes = [one.result() for one in asking]
 
-    with ThreadPoolExecutor(24) as pool:
-        list(pool.map(ask, range(24)))
-
-    assert sum(seconds < 0.3 for seconds in waited) >= 24 - LINES - MOST_WAITING
+    assert {one.result() for one in at_once} == {"away"}
+    assert outcomes.count("bad") == LINES + MOST_WAITING
 
 
 def test_a_flood_of_nonsense_stays_here(
@@ -220,10 +224,10 @@ def test_a_hanging_issuer_ends_in_time(
     monkeypatch.setattr("gateway.auth.issuers.introspection.TIMEOUT_S", 0.3)
     asking = Introspecting(endpoint=f"{issuer.url}{ASKED}", client_id=USER, client_secret_file=str(secret))
     made = Introspector(asking)
-    issuer.trickle_s = 0.1
+    issuer.trickle_s = 0.2  # almost seven seconds for all of it
     began = time.monotonic()
 
     assert outcome(made, "good") == "away"
 
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 5
     made.close()

@@ -33,7 +33,7 @@ from gateway.tables import metadata, outbox
 
 UPDATES, INVITATIONS = QueueName.MODEL_UPDATES, QueueName.TRAINING_INVITATIONS
 OpenAt = Callable[[str], RabbitQueue]
-SOON_S = 15.0
+SOON_S = 60.0
 
 
 @pytest.fixture
@@ -52,6 +52,12 @@ def database_url(tmp_path: Path) -> str:
     metadata.create_all(opened)
     opened.dispose()
     return url
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first use waits for the connection; on a busy machine that one may take more than the gateway's second."""
+    monkeypatch.setattr(relaying, "_FIRST_LOOK_S", SOON_S)
 
 
 @pytest.fixture
@@ -156,7 +162,7 @@ def test_rows_stay_until_a_frozen_broker_confirms_and_nothing_hangs(
         broker.thaw()
 
     assert (carried, state, left, received) == ([0, 0, 0], QueueState.DEGRADED, 3, [])
-    assert took_s < 3.0
+    assert took_s < 8.0
     soon(lambda: queue.relay() == 3)
     assert (waiting(engine), queue.state()) == (0, QueueState.HEALTHY)
     queue.ack(take(queue, 3))
@@ -352,9 +358,10 @@ def test_a_queue_of_another_form_is_taken_as_it_is(
 
 
 def test_a_wrong_password_names_the_setting_and_tells_no_secret(
-    broker: RabbitMQ, open_at: OpenAt, caplog: pytest.LogCaptureFixture
+    broker: RabbitMQ, open_at: OpenAt, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """RULES 30: the log says what to mend, and repeats nothing of the URL."""
+    monkeypatch.setattr(relaying, "_FIRST_LOOK_S", 0.1)
     caplog.set_level(logging.DEBUG)
     queue = open_at(broker.url.replace("guest:guest", "guest:pass-phrase-7"))
 
@@ -366,9 +373,10 @@ def test_a_wrong_password_names_the_setting_and_tells_no_secret(
 
 
 def test_a_vhost_that_is_not_there_is_named(
-    broker: RabbitMQ, open_at: OpenAt, caplog: pytest.LogCaptureFixture
+    broker: RabbitMQ, open_at: OpenAt, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another setting, another sentence."""
+    monkeypatch.setattr(relaying, "_FIRST_LOOK_S", 0.1)
     queue = open_at(broker.url.replace("%2F", "nowhere"))
 
     soon(lambda: queue.state() and "refuses the vhost" in caplog.text)
@@ -376,18 +384,23 @@ def test_a_vhost_that_is_not_there_is_named(
     assert "nowhere" not in caplog.text
 
 
-def test_a_broker_that_is_away_holds_up_nobody(engine: Engine, open_at: OpenAt) -> None:
+def test_a_broker_that_is_away_holds_up_nobody(
+    engine: Engine, open_at: OpenAt, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nothing listens: each call ends soon, and the rows stay."""
+    monkeypatch.setattr(relaying, "_FIRST_LOOK_S", 0.1)
     queue = open_at("amqp://guest:guest@127.0.0.1:1/")
     write(engine)
     queue.state()  # the first use waits a moment for the connection
+    monkeypatch.setattr(relaying, "_FIRST_LOOK_S", 30.0)  # whichever call waited now would be seen
+    monkeypatch.setattr(relaying, "CONFIRM_S", 30.0)
     began = time.monotonic()
 
     found = (queue.relay(), queue.receive(UPDATES, limit=5), queue.state())
     queue.ack([])
 
     assert found == (0, [], QueueState.DEGRADED)
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 5
     assert waiting(engine) == 1
 
 
@@ -405,7 +418,7 @@ def test_closing_beside_a_frozen_broker_ends_in_time(
     finally:
         broker.thaw()
 
-    assert took_s < 4.0
+    assert took_s < 10
 
 
 @pytest.mark.parametrize(
@@ -442,7 +455,7 @@ def test_an_url_s_parts_are_understood() -> None:
 
 
 def test_tls_is_verified(
-    own_broker: RabbitMQ, engine: Engine, open_at: OpenAt, caplog: pytest.LogCaptureFixture
+    own_broker: RabbitMQ, open_at: OpenAt, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """amqps: the certificate must be of the cafile, and of the host."""
     url = f"amqps://guest:guest@localhost:{own_broker.tls_port}/%2F"
@@ -451,6 +464,7 @@ def test_tls_is_verified(
     good, unknown = open_at(url + cafile), open_at(url)
 
     soon(lambda: good.state() is QueueState.HEALTHY)
+    monkeypatch.setattr(relaying, "_FIRST_LOOK_S", 0.1)
     soon(lambda: unknown.state() and "cafile" in caplog.text)
     assert unknown.state() is QueueState.DEGRADED
 

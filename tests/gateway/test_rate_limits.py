@@ -43,6 +43,14 @@ def redis() -> Iterator[RedisServer]:
         yield server
 
 
+@pytest.fixture
+def patience_s(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> float:
+    """How long Redis is waited for: long, where time is not the point and the machine may be busy."""
+    seconds: float = getattr(request, "param", 10.0)
+    monkeypatch.setattr("gateway.caching.windows.TIMEOUT_S", seconds)
+    return seconds
+
+
 def shared(redis: RedisServer, *, pause_s: float = 0.05) -> SharedWindows:
     """Windows of a process of its own; keys are disguised by a known function."""
     return SharedWindows(redis.url, "test", Breaker(pause_s), lambda key: key[::-1])
@@ -128,7 +136,11 @@ def config(config: Config) -> Config:
 
 
 @pytest.fixture
-def replicas(services: Services, redis: RedisServer) -> Iterator[tuple[FlaskClient, FlaskClient]]:
+def replicas(
+    services: Services,
+    redis: RedisServer,
+    patience_s: float,
+) -> Iterator[tuple[FlaskClient, FlaskClient]]:
     """Two applications on one database and one Redis."""
     settings = replace(services.config, cache_url=redis.url)
     apps = [create_app(replace(services, config=settings)) for _ in range(2)]
@@ -200,45 +212,69 @@ def test_replicas_share_a_window(
 
 
 @on_sqlite
+@pytest.mark.parametrize("patience_s", [1.0], indirect=True)
 def test_a_redis_that_hangs_makes_limits_local(
-    replicas: tuple[FlaskClient, FlaskClient], token_for: TokenFor, redis: RedisServer
+    replicas: tuple[FlaskClient, FlaskClient],
+    token_for: TokenFor,
+    redis: RedisServer,
+    patience_s: float,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Frozen in the middle: one short wait, no 500, and the process goes on counting by itself."""
     http, headers = replicas[0], {"Authorization": f"Bearer {token_for('participant')}"}
     http.get(ROUNDS, headers=headers)
+    asked = asked_for_rounds(http.application, monkeypatch)
 
     redis.freeze()
-    waits_s = []
-    answers = []
-    for _ in range(22):
-        began_s = time.monotonic()
-        answers.append(http.get(ROUNDS, headers=headers))
-        waits_s.append(time.monotonic() - began_s)
+    began_s = time.monotonic()
+    answers = [http.get(ROUNDS, headers=headers)]
+    took_s = time.monotonic() - began_s
+    answers += [http.get(ROUNDS, headers=headers) for _ in range(21)]
     redis.thaw()
 
     assert [answer.status_code for answer in answers] == [200] * 20 + [429] * 2
-    assert max(waits_s[1:]) < TIMEOUT_S <= waits_s[0] < 3 * TIMEOUT_S + 1
+    assert patience_s <= took_s < patience_s + 4
+    assert len(asked) == 1
 
 
+def asked_for_rounds(app: Flask, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What this application asks its Redis from now on; after a failure it asks no more for a minute."""
+    shared, asked = app.extensions[EXTENSION]["rounds"].shared, list[str]()
+    incr = shared._storage.incr
+
+    def count(key: str, expiry: int) -> int:
+        asked.append(key)
+        used: int = incr(key, expiry)
+        return used
+
+    monkeypatch.setattr(shared._storage, "incr", count)
+    monkeypatch.setattr(shared._breaker, "_pause_s", 60.0)
+    return asked
+
+
+@pytest.mark.usefixtures("patience_s")
 def test_nobody_is_told_too_short_a_wait(redis: RedisServer) -> None:
     """Whoever comes again after the time told has a new window."""
     windows = shared(redis)
 
-    first = windows.count("updates", "a client", 1)
-    time.sleep(0.6)  # Redis tells what is left to the nearest second: nothing
-    told = windows.count("updates", "a client", 1)
+    began_s = time.monotonic()
+    first = windows.count("updates", "a client", 3)
+    time.sleep(0.6)  # Redis tells what is left to the nearest second: too little
+    told = windows.count("updates", "a client", 3)
+    left_s = 3 - (time.monotonic() - began_s)
     assert told is not None
     time.sleep(told[1])
-    again = windows.count("updates", "a client", 1)
+    again = windows.count("updates", "a client", 3)
 
     assert first is not None
     assert first[0] == 1
     assert told[0] == 2
-    assert 0.4 <= told[1] <= 1.6
+    assert left_s <= told[1] <= 3.6
     assert again is not None
     assert again[0] == 1
 
 
+@pytest.mark.usefixtures("patience_s")
 def test_a_redis_that_was_killed_is_asked_again(redis: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
     """Nobody waits for one that is gone; the log says it once, without the address; then it counts again."""
     windows = shared(redis)
@@ -254,7 +290,7 @@ def test_a_redis_that_was_killed_is_asked_again(redis: RedisServer, caplog: pyte
     back = windows.count("updates", "c", 60)
 
     assert gone == [None] * 50
-    assert took_s < 2
+    assert took_s < 5
     assert [message.partition(":")[0] for message in caplog.messages] == [
         "each process counts for itself",
         "requests are counted in Redis again",
@@ -270,15 +306,17 @@ def test_a_slow_redis_costs_a_bounded_wait(redis: RedisServer) -> None:
     windows.count("updates", "d", 60)
 
     with redis.client() as client:
-        client.client_pause(int(TIMEOUT_S * 3000))
-    began_s = time.monotonic()
-    slow = [windows.count("updates", "d", 60) for _ in range(20)]
-    took_s = time.monotonic() - began_s
+        client.client_pause(60_000, all=False)
+        began_s = time.monotonic()
+        slow = [windows.count("updates", "d", 60) for _ in range(20)]
+        took_s = time.monotonic() - began_s
+        client.client_unpause()
 
     assert slow == [None] * 20
-    assert took_s < 4 * TIMEOUT_S
+    assert took_s < 16 * TIMEOUT_S
 
 
+@pytest.mark.usefixtures("patience_s")
 def test_what_is_no_count_is_as_good_as_no_redis(redis: RedisServer) -> None:
     """A key of another kind, and another's password."""
     windows = shared(redis)

@@ -17,7 +17,7 @@ from services.pebble import make_certificate
 from services.redis_server import RedisServer
 
 from gateway.caching.memory import Recent, SingleFlight
-from gateway.caching.shared import PAUSE_S, Breaker, SharedModels
+from gateway.caching.shared import PAUSE_S, READ_TIMEOUT_S, WHOLE_TIMEOUT_S, Breaker, SharedModels
 from gateway.errors import ConfigError
 
 MODEL = bytes(range(256)) * 12_000  # three pieces of a mebibyte
@@ -63,6 +63,12 @@ def shared(redis: RedisServer, clock: Clock) -> Iterator[SharedModels]:
 
 def fetch(shared: SharedModels) -> bytes | None:
     return shared.fetch("1.0.0", CHECKSUM, len(MODEL))
+
+
+def connections_taken(redis: RedisServer) -> int:
+    """How many connections the server ever took, this one included: it takes them in the order of their coming."""
+    with redis.client() as client:
+        return int(client.info("stats")["total_connections_received"])
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -172,7 +178,7 @@ def test_a_killed_redis_costs_nothing_and_comes_back(shared: SharedModels, clock
         clock.now_s += PAUSE_S
         mine.store("1.0.0", MODEL)
 
-        assert gone < 2
+        assert gone < 8  # without the wait of its ten seconds
         assert (answered, in_pause) == (False, (None, False))
         assert (fetch(mine), mine.answers()) == (MODEL, True)
         mine.close()
@@ -180,7 +186,7 @@ def test_a_killed_redis_costs_nothing_and_comes_back(shared: SharedModels, clock
 
 @pytest.mark.parametrize("act", ["fetch", "store", "drop", "answers"])
 def test_a_frozen_redis_holds_nobody_longer_than_a_second(redis: RedisServer, clock: Clock, act: str) -> None:
-    """SIGSTOP: one waits for a time-out, the next ones for nothing; thawed, it is used again."""
+    """SIGSTOP: one asks once and waits for a time-out, the next one does not ask; thawed, it is used again."""
     shared = SharedModels(redis.url, "gateway-a", 3600, Breaker(now_s=clock))
     acts: dict[str, Callable[[], object]] = {
         "fetch": lambda: fetch(shared),
@@ -188,14 +194,18 @@ def test_a_frozen_redis_holds_nobody_longer_than_a_second(redis: RedisServer, cl
         "drop": lambda: shared.drop("1.0.0"),
         "answers": shared.answers,
     }
+    before = connections_taken(redis)
     redis.freeze()
     try:
-        first, second = seconds(acts[act]), seconds(acts[act])
+        took_s = seconds(acts[act])
+        acts[act]()
     finally:
         redis.thaw()
+    asked = connections_taken(redis) - before - 1  # that of the question itself
 
     clock.now_s += PAUSE_S
-    assert (first < 1.5, second < 0.1) == (True, True)
+    assert max(READ_TIMEOUT_S, WHOLE_TIMEOUT_S) <= 1
+    assert (took_s < 4, asked) == (True, 1)
     assert shared.answers()
     shared.close()
 
@@ -205,13 +215,13 @@ def test_a_slow_redis_is_given_up(redis: RedisServer, clock: Clock) -> None:
     with trickling(redis.port) as port:
         url = redis.url.replace(str(redis.port), str(port))
         slow = SharedModels(url, "gateway-a", 3600, Breaker(now_s=clock))
-        big = bytes(20 << 20)
+        big = bytes(40 << 20)  # twenty seconds
         with redis.client() as client:
             client.set(KEY, big)
 
         took = seconds(lambda: slow.fetch("1.0.0", sha256(big).hexdigest(), len(big)))
 
-        assert took < 2.5
+        assert took < 8
         assert not slow.answers()
         slow.close()
 

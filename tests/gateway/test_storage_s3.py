@@ -228,8 +228,8 @@ def test_a_server_that_takes_connections_and_says_nothing_is_given_up(
         probes_s = time.monotonic() - began_s
         server.resume()
 
-        assert max(took_s) < 5
-        assert (any(usable), probes_s < 3) == (False, True)
+        assert max(took_s) < 12
+        assert (any(usable), probes_s < 10) == (False, True)
         blob.discard()
         _keep(store, b"content", blob_id="cd34")
         with store.reader("ab12", KEY) as reader:

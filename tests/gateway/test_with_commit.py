@@ -426,19 +426,29 @@ def test_a_commit_that_a_signal_interrupts_leaves_no_answer_to_another_question(
     def interrupt(_number: int, _frame: object) -> None:
         raise _Interrupted
 
+    def signal_the_waiting() -> None:
+        waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        deadline = time.monotonic() + 30
+        with engine.connect() as looking:
+            while not looking.scalar(waiting) and time.monotonic() < deadline:
+                time.sleep(0.02)
+        signal.pthread_kill(main, signal.SIGALRM)
+
+    main, signalling = threading.get_ident(), threading.Thread(target=signal_the_waiting)
     before = signal.signal(signal.SIGALRM, interrupt)
+    signalling.start()
     try:
         with engine.connect() as other, other.begin():
             other.execute(text("INSERT INTO carried VALUES ('a', '')"))  # whoever inserts it, too, waits
             with pytest.raises(_Interrupted), engine.begin() as conn:  # noqa: PT012 - raised at its end
                 effect(conn, 1)
                 own = carry(conn, ("a", ""))
-                signal.setitimer(signal.ITIMER_REAL, 0.3)
     finally:
+        signalling.join()
         signal.signal(signal.SIGALRM, before)
 
     assert own.closed
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while found(engine) != (["a"], []) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert found(engine) == (["a"], [])
@@ -468,8 +478,9 @@ def test_a_conflict_over_rows_is_tried_again(engine: Engine) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
 
+    assert not any(thread.is_alive() for thread in threads)
     assert found(engine)[0] == ["a", "b"]
     assert sorted(tries) in (["a", "a", "b"], ["a", "b", "b"])
 
@@ -481,8 +492,7 @@ def test_carried_rows_ring_the_bell(engine: Engine, postgresql_url: str) -> None
     listening = open_engine(postgresql_url)
     bell = open_bell(listening)
     ring_after_commits(engine, bell, {audit_pending: Channel.PENDING})
-    while bell.wait(Channel.PENDING, 0.5):  # a listener that has just connected rings for everything
-        pass
+    assert bell.wait(Channel.PENDING, 30)  # a listener that has just connected rings for everything
 
     with engine.connect() as conn:
         stage(conn, _entry())

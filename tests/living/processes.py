@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 from living.driver import Driver, await_that
 from living.home import Home, clean_environment
+from services.halting import halt
 
 _NUMBERS = count(1)  # several may run on one home
 
@@ -86,7 +87,7 @@ class Gateway(Driver):
     def freeze_part(self, part: str) -> list[int]:
         """SIGSTOP one part with what it started itself; the ids to thaw."""
         pids = _tree(self.part_pid(part))
-        _send(pids, signal.SIGSTOP)
+        halt(*pids)
         return pids
 
     def thaw(self, pids: list[int]) -> None:

@@ -90,6 +90,7 @@ def mail_server(pair: Pair | None = None, *, password: str = "") -> Iterator[Mai
         tls_context=context,
         authenticator=authenticate if password else None,
         auth_require_tls=True,
+        ready_timeout=30,
     )
     controller.start()
     try:

@@ -60,10 +60,10 @@ def running_pebble(directory: Path, http_port: int, *, validity_s: int | None = 
     names += ["-https01", "", "-tlsalpn01", "", "-management", f"127.0.0.1:{free_port()}"]
     server = ["pebble", "-config", str(config), "-dnsserver", f"127.0.0.1:{dns}"]
     with (
-        process(names, directory / "names.log"),
+        process(names, directory / "names.log") as resolver,
         process(server, log, **_ENVIRONMENT) as acme,
     ):
-        await_port(dns)
+        await_port(dns, resolver)
         await_port(port, acme)
         yield Pebble(f"https://localhost:{port}/dir", directory / "cert.pem", http_port, log)
 

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pika
 from pika.exceptions import AMQPError, ChannelClosedByBroker
+from services.halting import halt
 from services.pebble import make_certificate
 from services.ports import free_port
 
@@ -81,14 +82,7 @@ class RabbitMQ:
     def freeze(self) -> None:
         """Stop every thread of the broker: it takes connections and bytes, and answers nothing."""
         assert self._broker is not None
-        self._broker.send_signal(signal.SIGSTOP)
-        threads = Path(f"/proc/{self._broker.pid}/task")
-        until_s = time.monotonic() + 10
-        while any(
-            _is_running(thread) for thread in threads.iterdir()
-        ):  # a thread at work stops a little later
-            assert time.monotonic() < until_s
-            time.sleep(0.005)
+        halt(self._broker.pid)
 
     def thaw(self) -> None:
         """Let a frozen broker go on."""
@@ -242,11 +236,3 @@ def _await(port: int, within_s: float = 10.0) -> None:
         if time.monotonic() > deadline:
             raise ConnectionRefusedError(f"nothing answers on port {port}")
         time.sleep(0.02)
-
-
-def _is_running(thread: Path) -> bool:
-    """Whether a thread is neither stopped nor gone (proc(5): the state stands behind the name)."""
-    try:
-        return (thread / "stat").read_text().rpartition(")")[2].split()[0] not in "TZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False

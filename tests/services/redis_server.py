@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from redis import Redis, RedisError
+from services.halting import halt
 from services.ports import free_port
 
 _STARTS = 3  # another process may take the free port between the search and the start
@@ -62,7 +63,7 @@ class RedisServer:
     def freeze(self) -> None:
         """Stop the server's clock: it takes connections and answers nothing."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
+        halt(self._process.pid)
 
     def thaw(self) -> None:
         """Let a frozen server go on."""

@@ -21,6 +21,7 @@ from typing import Any
 import boto3
 import httpx
 from botocore.config import Config as ClientConfig
+from services.halting import halt
 from services.ports import free_port
 
 KINDS = ("moto", "s3rver", "checking")
@@ -98,7 +99,7 @@ class S3Server:
     def pause(self) -> None:
         """Stop its clock: connections are taken by the kernel, and nobody answers."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
+        halt(self._process.pid)
 
     def resume(self) -> None:
         """Let it go on."""

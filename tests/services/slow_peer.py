@@ -6,6 +6,7 @@ import socket
 
 PAUSE_S = 0.05
 _AT_ONCE = 4
+_PATIENCE_S = 20.0
 
 
 def trickle(peer: socket.socket, rest: bytes) -> bytes:
@@ -17,6 +18,7 @@ def trickle(peer: socket.socket, rest: bytes) -> bytes:
             answer = peer.recv(65_536)
         except TimeoutError:
             continue
+        peer.settimeout(_PATIENCE_S)
         while b"UPLOAD_TOO_SLOW" not in answer and (more := peer.recv(65_536)):
             answer += more
         return answer

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from services.checkout import ROOT
+from services.halting import halt
 
 _PATIENCE_S = 30.0
 
@@ -72,7 +73,7 @@ class WitnessProcess:
     def pause(self) -> None:
         """Let it hang: it is there, and answers nothing."""
         assert self._process is not None
-        os.kill(self._process.pid, signal.SIGSTOP)
+        halt(self._process.pid)
 
     def go_on(self) -> None:
         """Let it work again."""

@@ -49,15 +49,23 @@ def real_provider() -> Iterator[str]:
     command = [sys.executable, "-m", "oidc_provider_mock", "--port", str(port), "--require-nonce", "true"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
-            for _ in range(300):
-                try:
-                    httpx.get(f"{issuer}/.well-known/openid-configuration", timeout=1).raise_for_status()
-                    break
-                except httpx.HTTPError:
-                    time.sleep(0.1)
+            await_provider(issuer, process)
             yield issuer
         finally:
             process.terminate()
+
+
+def await_provider(issuer: str, process: subprocess.Popen[bytes]) -> None:
+    """Wait until the provider answers; fail at once if it has ended."""
+    for _ in range(300):
+        assert process.poll() is None, f"the provider ended with {process.returncode}"
+        try:
+            httpx.get(f"{issuer}/.well-known/openid-configuration", timeout=5).raise_for_status()
+        except httpx.HTTPError:
+            time.sleep(0.1)
+        else:
+            return
+    raise AssertionError("the provider did not answer in time")
 
 
 @dataclass

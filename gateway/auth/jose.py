@@ -224,7 +224,7 @@ def scope_words(claims: Mapping[str, Any]) -> tuple[str, ...]:
     told = claims.get("scope")
     if not isinstance(told, str):
         raise BadJwt(Fault.CLAIM)
-    return tuple(told.split(" "))
+    return tuple(word for word in told.split(" ") if word)
 
 
 def certificate_binding(claims: Mapping[str, Any]) -> str | None:

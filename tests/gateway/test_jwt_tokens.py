@@ -434,6 +434,29 @@ def test_two_commands_of_one_moment_leave_no_stolen_key_in_force_unsaid(
     assert http.get(CLIENTS, headers=bearer(token)).status_code == 401
 
 
+@pytest.mark.parametrize("place", ["keys.prepared", "keys.announced"])
+def test_after_a_crash_the_command_against_a_stolen_key_is_given_again(
+    http: FlaskClient, services: Services, signed: NewClient, place: str
+) -> None:
+    """What the crash left signs nothing, then or later."""
+    token = token_of(http, signed)
+
+    def die(here: str) -> None:
+        if here == place:
+            raise InterruptedError(place)
+
+    with pytest.raises(InterruptedError):
+        rotate_signing_key(replace(services, crash=die), SigningUse.TOKEN, both_for=timedelta(), at_once=True)
+    left = services.keystore.signing.waiting(SigningUse.TOKEN)
+    done = rotate_signing_key(services, SigningUse.TOKEN, both_for=timedelta(), at_once=True)
+
+    assert left is not None
+    assert done.has_begun
+    assert left.kid not in {row.kid for row in services.keystore.signing.rows(SigningUse.TOKEN)}
+    assert http.get(CLIENTS, headers=bearer(token)).status_code == 401
+    assert http.get(CLIENTS, headers=bearer(token_of(http, signed))).status_code == 200
+
+
 def test_a_key_that_waited_beside_a_stolen_one_never_signs(
     http: FlaskClient, services: Services, signed: NewClient, entries: Callable[..., list[Any]]
 ) -> None:

@@ -111,6 +111,7 @@ def test_a_statement_that_takes_too_long_is_ended(postgresql_url: str) -> None:
         with pytest.raises(OperationalError) as told:
             conn.execute(text("SELECT pg_sleep(20)"))
 
+        assert isinstance(told.value.orig, psycopg.errors.QueryCanceled)  # the server's word
         assert is_outage(told.value)
 
 
@@ -124,6 +125,7 @@ def test_a_wait_for_a_lock_ends(postgresql_url: str, monkeypatch: pytest.MonkeyP
         with engine.connect() as waiter, pytest.raises(OperationalError) as told:
             waiter.execute(text("SELECT * FROM held FOR UPDATE"))
 
+    assert isinstance(told.value.orig, psycopg.errors.LockNotAvailable)
     assert is_outage(told.value)
 
 

@@ -59,7 +59,7 @@ def words_at(claims: Mapping[str, Any], claim: str) -> tuple[str, ...]:
     if told is _MISSING:
         return ()
     if isinstance(told, str):
-        return tuple(told.split(" "))
+        return tuple(word for word in told.split(" ") if word)
     is_list = isinstance(told, list) and claim != "scope" and len(told) <= MOST_WORDS
     if not is_list or not all(isinstance(word, str) for word in told):
         raise BadJwt(Fault.CLAIM)

@@ -66,12 +66,13 @@ def judge_own(services: Services, jwt: ReadJwt) -> BearerToken | None:
         raise BadJwt(Fault.ISSUER)
     check_audience(claims, issuer)
     check_times(claims, services.clock(), LEEWAY_S)
+    # Before what costs more than it can save: so a forgery costs less than a good token.
+    verify_jwt(jwt, own_keys(services))
     if not all(is_client_id(text_claim(claims, name)) for name in ("client_id", "sub")):
         raise BadJwt(Fault.CLAIM)
     text_claim(claims, "jti")
     time_claim(claims, "iat")
     scopes, thumbprint = scopes_of(" ".join(scope_words(claims))), certificate_binding(claims)
-    verify_jwt(jwt, own_keys(services))
     token_hash = hash_of_jwt(jwt.text)
     if _is_revoked(services, token_hash):
         return None

@@ -303,7 +303,7 @@ def test_everything_that_is_over_goes_in_small_batches(
     batches = list(purge(services))
 
     assert sum(batch.rows for batch in batches) == gone + 3
-    assert max(batch.rows for batch in batches) <= 2000
+    assert max(batch.rows for batch in batches) <= 500
     assert rows_of(services, tokens) == 1
     assert find(services, live.text) is not None
     assert rows_of(services, authorization_codes) == 1

@@ -22,8 +22,8 @@ from gateway.tables import authorization_codes, revoked_tokens, sessions, tokens
 
 log = logging.getLogger(__name__)
 PURGE_EACH_S = 10.0
-LONGEST_BATCH_S = 0.02
-_LEAST, _MOST = 200, 2000
+LONGEST_BATCH_S = 0.008
+_LEAST, _MOST = 50, 500
 _NEED_NOT_LAST = text("SET LOCAL synchronous_commit = off")  # what a crash brings back is purged again
 _EVER = datetime(1970, 1, 1, tzinfo=UTC)
 _EXPIRING = (tokens, revoked_tokens, used_assertions, sessions)
